@@ -1,0 +1,1 @@
+"""Tells whether a model may be published."""

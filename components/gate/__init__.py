@@ -1,0 +1,1 @@
+"""Fails the run when a verdict is not `pass`."""

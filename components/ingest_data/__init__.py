@@ -1,0 +1,1 @@
+"""Reads one window of spans into train and eval splits."""

@@ -1,0 +1,25 @@
+"""The KFP interface of `ingest_data`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.BASE, install_kfp_package=False)
+def ingest_data(data: dict, task: dict, examples: dsl.Output[dsl.Dataset], schema: str = "", data_digest: str = ""):
+    """Reads one window of spans, checks their structure and splits the rows.
+
+    Args:
+        data: section `data` of pipeline.yaml.
+        task: section `task` of pipeline.yaml.
+        examples: `train/` and `eval/` Parquet parts and manifest.json.
+        schema: TFMD schema in text format; empty: types come from the files.
+        data_digest: digest of what the source held at submission; it only makes KFP's cache see new data.
+    """
+    from components.ingest_data.ingestion import ingest
+    from components.settings import Data, Task
+    from components.stage import stage
+
+    with stage("ingest_data"):
+        manifest = ingest(Data.model_validate(data), Task.model_validate(task), schema, examples.path)
+        examples.metadata.update(manifest.splits, digest=manifest.digest, spans=", ".join(manifest.spans))

@@ -1,0 +1,32 @@
+"""The KFP interface of `predict_batch`."""
+
+from kfp import dsl
+
+from components import images
+
+
+@dsl.component(base_image=images.TENSORFLOW, install_kfp_package=False)
+def predict_batch(
+    examples: dsl.Input[dsl.Dataset],
+    predictions: dsl.Output[dsl.Dataset],
+    model: dsl.Input[dsl.Model] = None,
+    model_uri: str = "",
+    split: str = "eval",
+    keep_columns: list = [],
+):
+    """Runs the exported signature over raw rows.
+
+    Args:
+        examples: the dataset that ingest_data wrote.
+        predictions: `<split>/*.parquet`, `rejected/*.parquet` with the reason, and manifest.json.
+        model: the model that train_model exported.
+        model_uri: a published model instead, by URI; neither: predictions stay empty.
+        split: which split to predict.
+        keep_columns: raw columns kept beside the prediction; empty: all.
+    """
+    from components.predict_batch.prediction import predict
+    from components.stage import stage
+
+    with stage("predict_batch"):
+        manifest = predict(examples.path, model.path if model else model_uri, split, keep_columns, predictions.path)
+        predictions.metadata.update(manifest.splits, digest=manifest.digest)

@@ -1,0 +1,1 @@
+"""Writes the page that sums up a run, also when it failed."""

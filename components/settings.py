@@ -1,0 +1,410 @@
+"""What `pipeline.yaml` may say, section by section.
+
+A section is one argument of the compiled pipeline, so that a change to `training` leaves the cached
+results of `ingest_data` alone. Arguments travel as JSON, where 3.0 may arrive as 3 and None is left out:
+stages read them back with `Section.model_validate(argument)`.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+Name = Annotated[str, Field(min_length=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Severity = Literal["error", "warn", "ignore"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# ---------------------------------------------------------------------------------------------- data
+
+
+class CsvOptions(Section):
+    """How to read CSV."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """One character; write "\\t" for a tab."""
+    encoding: str = "utf-8"
+    """Any encoding that Python knows, e.g. latin-1; a byte order mark is skipped."""
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    """One character."""
+    null_values: list[str] = ["", "NA", "NaN", "null"]
+    """Cells that mean "missing" (unquoted)."""
+
+
+class HashSplit(Section):
+    """Splits rows by a hash of their key: rows with one key stay together, on every machine."""
+
+    by: Literal["hash"]
+    key: Annotated[list[Name], Field(min_length=1)]
+    """Columns whose values decide, e.g. [customer_id]."""
+    eval_fraction: Fraction = 0.2
+    """Share of keys that go to the eval split."""
+    salt: str = ""
+    """Change it to draw another split."""
+
+
+class TimeSplit(Section):
+    """Splits rows at a point in time, as production will see them."""
+
+    by: Literal["time"]
+    column: Name
+    """A date or time column (or one with a time_domain in the schema)."""
+    eval_from: datetime
+    """Rows at or after this time go to the eval split, e.g. 2013-10-01. Without a zone: UTC."""
+
+
+class ColumnSplit(Section):
+    """Splits rows by the value of a given column."""
+
+    by: Literal["column"]
+    column: Name
+    train: Annotated[list[str], Field(min_length=1)] = ["train"]
+    """Values of the train split."""
+    eval: Annotated[list[str], Field(min_length=1)] = ["eval"]
+    """Values of the eval split; a row with any other value is an error."""
+
+
+Split = Annotated[HashSplit | TimeSplit | ColumnSplit, Field(discriminator="by")]
+
+WINDOW_PATTERN = r"^(all|(the )?last [1-9][0-9]* (span|hour|day|month|year)s?|[0-9T-]+\.\.[0-9T-]+)$"
+
+
+class Data(Section):
+    """Where the rows come from."""
+
+    source: Name
+    """Local path, gs:// or s3:// URI. It may hold wildcards, {SPAN}, or {YYYY} {MM} {DD} {HH}."""
+    window: Annotated[str, Field(pattern=WINDOW_PATTERN)] = "all"
+    """Which spans: "all", "last 9 months", "last 3 spans", or "2013-01..2013-09" (both ends included)."""
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    """auto: by the file name, .gz and .zst included."""
+    csv: CsvOptions = CsvOptions()
+    split: Split
+    key: list[Name] = []
+    """Columns that identify a row: kept beside its prediction, checked for duplicates, never a feature."""
+
+
+# ------------------------------------------------------------------------------------- task, validation
+
+
+class Task(Section):
+    """What is predicted."""
+
+    type: Literal["binary", "multiclass", "regression"]
+    label: Name
+    """The column to predict."""
+    positive: str | int | bool | None = None
+    """binary: the label's value that counts as positive. Default: true or 1."""
+
+
+class Comparison(Section):
+    """A limit on the distance between two distributions of one feature."""
+
+    l_infinity: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Largest difference of one value's share (categorical features)."""
+    jensen_shannon: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Jensen-Shannon divergence (numeric and categorical features)."""
+
+
+class Comparisons(Section):
+    """Limits on the distance between two distributions: a default, and exceptions by feature."""
+
+    default: Comparison = Comparison()
+    features: dict[Name, Comparison] = {}
+
+
+class Validation(Section):
+    """What counts as an anomaly, and how much it matters."""
+
+    severity: dict[str, Severity] = {}
+    """By anomaly type as TFDV names it (e.g. ENUM_TYPE_UNEXPECTED_STRING_VALUES), by feature, or by
+    feature/type; the most exact wins. Everything else is an error, except drift and skew: warn."""
+    skew: Comparisons = Comparisons()
+    """train against eval."""
+    drift: Comparisons = Comparisons()
+    """train against the training data of the model in production."""
+    serving_environment: Name = "SERVING"
+    """The schema environment in which the label is absent."""
+    max_examples: PositiveInt = 5
+    """Offending values that an anomaly shows."""
+
+
+# ------------------------------------------------------------------------------------------- features
+
+
+class NumericFeatures(Section):
+    """Numeric columns that are treated alike."""
+
+    columns: Annotated[list[Name], Field(min_length=1)]
+    scale: Literal["z_score", "min_max", "quantile_buckets", "none"] = "z_score"
+    log: bool = False
+    """log(1 + x) first; a negative value counts as 0."""
+    buckets: Annotated[int, Field(ge=2, le=10_000)] = 10
+    """quantile_buckets: how many; a bucket is then a category."""
+    missing: Literal["mean", "zero", "error"] = "mean"
+    """What stands in for a missing value: the training mean, 0, or refuse the row."""
+    indicator: bool = False
+    """Adds a 0/1 feature that tells where the value was missing."""
+
+
+class CategoricalFeatures(Section):
+    """Categorical columns (strings or integers) that are treated alike."""
+
+    columns: Annotated[list[Name], Field(min_length=1)]
+    min_frequency: PositiveInt = 1
+    """Rarer values are out of vocabulary."""
+    top_k: PositiveInt | None = None
+    """Keep only the most frequent values."""
+    oov_buckets: PositiveInt = 1
+    """Buckets that share the values outside the vocabulary."""
+    hash_buckets: Annotated[int, Field(ge=2)] | None = None
+    """Hash into this many buckets and keep no vocabulary."""
+    missing: Literal["category", "error"] = "category"
+    """A missing value is a category of its own, or the row is refused."""
+
+    @model_validator(mode="after")
+    def _one_encoding(self) -> Self:
+        if self.hash_buckets and (self.top_k or self.min_frequency > 1 or self.oov_buckets > 1):
+            raise ValueError("hash_buckets keeps no vocabulary: leave out top_k, min_frequency and oov_buckets")
+        return self
+
+
+DatePart = Literal["year", "month", "day", "day_of_year", "weekday", "hour", "minute"]
+
+
+class DatetimeFeatures(Section):
+    """Date and time columns (UTC) that are treated alike."""
+
+    columns: Annotated[list[Name], Field(min_length=1)]
+    parts: list[DatePart] = ["month", "weekday", "hour"]
+    """Each becomes a category (year: a z-scored number)."""
+    cycles: list[Literal["month", "day_of_year", "weekday", "hour", "minute"]] = []
+    """Each becomes the sine and cosine of its phase."""
+
+
+class Cross(Section):
+    """Columns whose combination is a category, hashed."""
+
+    columns: Annotated[list[Name], Field(min_length=2)]
+    hash_buckets: Annotated[int, Field(ge=2)] = 1000
+
+
+class Features(Section):
+    """How raw columns become model inputs. Empty: chosen by the types in the schema."""
+
+    numeric: list[NumericFeatures] = []
+    categorical: list[CategoricalFeatures] = []
+    datetime: list[DatetimeFeatures] = []
+    crosses: list[Cross] = []
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all raw columns that a feature uses, each once, in the order of the file."""
+        groups = [*self.numeric, *self.categorical, *self.datetime, *self.crosses]
+        return list(dict.fromkeys(column for group in groups for column in group.columns))
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> Self:
+        columns = [c for g in (*self.numeric, *self.categorical, *self.datetime) for c in g.columns]
+        for column in columns:
+            if columns.count(column) > 1:
+                raise ValueError(f"column '{column}' is named {columns.count(column)} times; name it in one group")
+        return self
+
+
+# ---------------------------------------------------------------------------------- model and training
+
+
+class LinearModel(Section):
+    """A linear model: one weight a number, one a category."""
+
+    kind: Literal["linear"]
+    l2: Annotated[float, Field(ge=0)] = 0.0
+
+
+class MlpModel(Section):
+    """A multilayer perceptron over embedded features."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_units: Annotated[list[PositiveInt], Field(min_length=1)] = [128, 64]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    embedding_dim: PositiveInt | None = None
+    """Of a categorical feature. Default: min(50, 1.6 · categories ** 0.56)."""
+    numeric_embedding: Literal["none", "periodic", "piecewise_linear"] = "periodic"
+    """Of a number: as it is, or embedded (Gorishniy et al., On Embeddings for Numerical Features in
+    Tabular Deep Learning, NeurIPS 2022)."""
+    numeric_embedding_dim: PositiveInt = 8
+
+
+class CustomModel(Section):
+    """The model that `build_model` of the user module returns."""
+
+    kind: Literal["custom"]
+    options: dict[str, str | int | float | bool | list[int] | list[float] | list[str]] = {}
+    """Handed to `build_model` as it is."""
+
+
+Model = Annotated[LinearModel | MlpModel | CustomModel, Field(discriminator="kind")]
+
+
+class EarlyStopping(Section):
+    """When training stops before its last epoch; the best weights are restored."""
+
+    patience: PositiveInt = 3
+    """Epochs without a better validation loss."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Training(Section):
+    """How the model is fitted."""
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 1024
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    early_stopping: EarlyStopping | None = EarlyStopping()
+    validation_fraction: Fraction = 0.1
+    """Share of the train split that is held out to stop early; the eval split is never used for that."""
+    validation_rows: Literal["random", "last"] = "random"
+    """Which rows are held out: drawn by the seed, or the last in the order of the spans."""
+    class_weight: Literal["none", "balanced"] = "none"
+    seed: Annotated[int, Field(ge=0)] = 17
+
+
+# ------------------------------------------------------------------------------------------ evaluation
+
+MetricName = Literal[
+    "auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "rmse",
+    "mae",
+    "r2",
+    "median_absolute_error",
+    "quantile_loss",
+]
+
+
+class Threshold(Section):
+    """A bound on a metric."""
+
+    metric: MetricName
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _some_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        return self
+
+
+class SliceThreshold(Threshold):
+    """A bound on a metric in every slice that has enough rows."""
+
+    slices: list[list[Name]] = []
+    """Only in these; default: all slices."""
+
+
+class Gain(Section):
+    """How much better than the trivial baseline (the training prior, or mean) the model must be."""
+
+    metric: MetricName | None = None
+    """Default: log_loss, or rmse for a regression."""
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    """In the metric's unit; 0: better, by however little."""
+
+
+class Regression(Section):
+    """How much worse than the model in production, on the same rows, the model may be."""
+
+    metric: MetricName | None = None
+    """Default: auc for binary, log_loss for multiclass, rmse for regression."""
+    tolerance: Annotated[float, Field(ge=0)] = 0.005
+    """In the metric's unit."""
+
+
+class Bootstrap(Section):
+    """Confidence intervals by resampling rows."""
+
+    resamples: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """0: no intervals."""
+    confidence: Fraction = 0.95
+    seed: Annotated[int, Field(ge=0)] = 17
+
+
+class Evaluation(Section):
+    """What a model must reach to pass the gate."""
+
+    decision_threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["max_f1"] = 0.5
+    """binary: the score from which a row counts as positive; max_f1: chosen on the eval split."""
+    thresholds: list[Threshold] = []
+    slices: list[Annotated[list[Name], Field(min_length=1)]] = []
+    """Columns, or crosses of columns, by whose values the metrics are also computed."""
+    min_slice_rows: PositiveInt = 100
+    """Slices with fewer rows are listed but bound by no threshold."""
+    slice_thresholds: list[SliceThreshold] = []
+    baseline: Gain = Gain()
+    production: Regression = Regression()
+    bootstrap: Bootstrap = Bootstrap()
+    quantile: Fraction = 0.5
+    """quantile_loss: of which quantile."""
+
+
+# --------------------------------------------------------------------------------- publication, prices
+
+
+class Publication(Section):
+    """Where a blessed model goes."""
+
+    store: Name = "models"
+    """The model store: a local path (from the project's folder), gs:// or s3:// URI."""
+    description: str = ""
+    """For the model card."""
+    owner: str = ""
+    """For the model card."""
+
+
+class Prices(Section):
+    """What resources cost, for the run report."""
+
+    cpu_hour: Annotated[float, Field(ge=0)] = 0.04
+    """One core for an hour."""
+    gib_hour: Annotated[float, Field(ge=0)] = 0.005
+    """One GiB of memory for an hour."""
+    currency: str = "USD"
+
+
+class Project(Section):
+    """A whole `pipeline.yaml`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")]
+    """Of the project, its model and its deployment: lower case, digits and dashes."""
+    data: Data
+    schema_file: Annotated[str | None, Field(alias="schema")] = None
+    """TFMD schema in text format, from the project's folder. Without one a schema is inferred and written
+    out for review."""
+    task: Task
+    validation: Validation = Validation()
+    features: Features = Features()
+    user_module: str | None = None
+    """Python file, from the project's folder, with `preprocessing_fn(inputs)` or
+    `build_model(inputs, task, options)` or both; it travels with the run."""
+    model: Model = MlpModel()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    publication: Publication = Publication()
+    prices: Prices = Prices()

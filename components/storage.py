@@ -1,0 +1,57 @@
+"""Files on the local disk, gs:// and s3://, all through fsspec.
+
+Credentials and endpoints come from the environment, as the cloud's own tools read them
+(GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST; AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …).
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import fsspec
+from fsspec.spec import AbstractFileSystem
+
+from components.errors import InputError, UnavailableError
+
+SCHEMES = ("gs", "s3", "file")
+
+
+def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
+    """Gives the file system of a URI or local path, and the path on it.
+
+    Raises:
+        InputError: the scheme is not one of ours.
+    """
+    scheme = uri.partition("://")[0] if "://" in uri else "file"
+    if scheme not in SCHEMES:
+        raise InputError(f"'{uri}': unknown scheme '{scheme}'; use a local path, gs:// or s3://")
+    with reaching(uri):
+        # Listings must not be older than the call: another process may have written meanwhile.
+        fs, path = fsspec.core.url_to_fs(uri, **({} if scheme == "file" else {"use_listings_cache": False}))
+    return fs, path
+
+
+def is_remote(uri: str) -> bool:
+    """Tells whether a URI is elsewhere than on the local disk."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+@contextlib.contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Names the URI, and what to do, when its storage refuses or does not answer.
+
+    Raises:
+        InputError: not there, or not allowed.
+        UnavailableError: no answer after the client library's own retries.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"'{uri}' does not exist; check the path") from error
+    except PermissionError as error:
+        raise InputError(
+            f"'{uri}': permission denied; check the path, and the credentials in the environment"
+        ) from error
+    except OSError as error:
+        raise UnavailableError(
+            f"'{uri}': {error or type(error).__name__}; check that the storage is reachable"
+        ) from error

@@ -1,0 +1,1 @@
+"""Trains one model and exports it with its preprocessing inside."""

@@ -1,0 +1,1 @@
+"""Tells whether a dataset may be trained on."""
