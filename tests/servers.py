@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +95,7 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str | Path | int], url: str) -> Iterator[None]:
+def _running(command: Sequence[object], url: str) -> Iterator[None]:
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + SECONDS_TO_START
