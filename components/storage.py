@@ -13,6 +13,7 @@ from fsspec.spec import AbstractFileSystem
 from components.errors import InputError, UnavailableError
 
 SCHEMES = ("gs", "s3", "file")
+_CLIENTS = ("aiohttp", "botocore", "gcsfs", "google")
 
 
 def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
@@ -55,3 +56,10 @@ def reaching(uri: str) -> Iterator[None]:
         raise UnavailableError(
             f"'{uri}': {error or type(error).__name__}; check that the storage is reachable"
         ) from error
+    except Exception as error:
+        # The cloud clients' own errors derive from Exception; naming their classes would import both clients.
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        if "Credentials" in type(error).__name__ or str(getattr(error, "code", "")) in ("401", "403"):
+            raise InputError(f"'{uri}': {error}; check the credentials in the environment") from error
+        raise UnavailableError(f"'{uri}': {error}; check that the storage is reachable") from error
