@@ -9,7 +9,7 @@ TAG = os.environ.get("LOCKGATE_TAG", VERSION)
 
 
 def _image(name: str) -> str:
-    return f"{REGISTRY}/lockgate-{name}-python:{TAG}"
+    return f"{REGISTRY}/{name}:{TAG}"
 
 
 BASE = _image("base")

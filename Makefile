@@ -1,0 +1,43 @@
+# Lockgate. `make` prints this help; `make run` and `make test` need nothing else first.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+PROJECT ?= examples/flights
+# The authoring environment; the venv twins of the images lie beside it (pipelines/environments.py).
+DEV := .venvs/dev/bin/python -W ignore::FutureWarning
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data run test check generate format lock clean
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  PROJECT=examples/penguins make run    another project"
+	@echo "  PYTHON=python3.12 make setup          another interpreter (3.11 to 3.13)"
+
+setup: ## Make the environments from their locks (does nothing when they are there)
+	@$(PYTHON) -m pipelines.environments
+
+data: setup ## Get the data of PROJECT
+	@if [ -f $(PROJECT)/prepare_data.py ]; then $(DEV) $(PROJECT)/prepare_data.py; fi
+
+run: data ## Train, evaluate and publish a model of PROJECT (default: examples/flights)
+	@$(DEV) -m pipelines run $(PROJECT)
+
+test: setup ## Run all tests that this machine can run; the rest is skipped with the reason
+	@$(DEV) tests/run.py
+
+check: setup ## Lint, types, import contracts, generated files
+	@$(DEV) tests/run.py checks
+
+generate: setup ## Write compiled pipelines, component.yaml files, JSON Schema and pictures
+	@$(DEV) -m pipelines compile
+
+format: setup ## Format the code
+	@.venvs/dev/bin/ruff format --quiet . && .venvs/dev/bin/ruff check --quiet --fix .
+
+lock: setup ## Resolve all locks anew
+	@$(PYTHON) -m pipelines.locks
+
+clean: ## Remove what runs wrote (not the environments, not published models)
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

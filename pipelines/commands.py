@@ -1,0 +1,153 @@
+"""The command line. Exit codes: 0 passed, 2 fix your input, 3 data or model rejected, 4 try again later, 1 a bug."""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
+from components.run_records import StageRecord
+from pipelines import compiled, models
+from pipelines.environments import ROOT
+from pipelines.project import ProjectError, load_project
+
+app = typer.Typer(
+    help="Lockgate: tabular data to a served TensorFlow model; nothing bad passes the gates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models.app, name="models")
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ProjectArgument = Annotated[Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable.")
+]
+
+
+@app.command()
+def run(
+    project: ProjectArgument,
+    pipeline: Annotated[str, typer.Option(help="Which compiled pipeline.")] = "training",
+    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")] = True,
+    overrides: SetOption = None,
+) -> None:
+    """Run a pipeline on this machine: no cluster, no Docker."""
+    loaded = load_project(project, overrides or [])
+    from pipelines import submission
+    from pipelines.progress import Progress
+
+    root = runs.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    prepared = submission.prepare(loaded, analysis_cache=str(root / ".analysis"))
+    name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
+    with Progress() as progress:
+        from pipelines.local import run_pipeline  # kfp takes 2 s to import
+
+        outcome = run_pipeline(
+            compiled.read(pipeline, tag=compiled.content_tag()), prepared.arguments, root, name, progress, cache
+        )
+    report = outcome.folder / "report" / "index.html"
+    failed = outcome.failed
+    _out.print("[bold red]FAILED[/]" if failed else "[bold green]PASSED[/]", loaded.settings.name)
+    if failed:
+        _out.print("  cause   ", failed.error, markup=False)
+    for record in outcome.records:
+        if record.parameters.get("reason") and not (failed and record.parameters["reason"] in failed.error):
+            _out.print(f"  {_SUMMARY.get(record.stage, record.stage):<8}", record.parameters["reason"], markup=False)
+        if record.parameters.get("uri"):
+            _out.print("  model   ", record.parameters["uri"], markup=False)
+    if report.is_file():
+        _out.print("  report  ", report, markup=False)
+    if failed:
+        _out.print("  log     ", failed.log, markup=False)
+        raise typer.Exit(_exit_code(failed))
+
+
+_SUMMARY = {"validate_data": "data", "evaluate_model": "metrics"}
+
+
+def _exit_code(failed: StageRecord) -> int:
+    known = {error.exit_code for error in (InputError, DataRejectedError, UnavailableError)}
+    return failed.exit_code if failed.exit_code in known else 1
+
+
+@app.command()
+def validate(
+    project: ProjectArgument,
+    overrides: SetOption = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the settings with all defaults.")] = False,
+) -> None:
+    """Check a project: settings, schema, columns, and that its data is there."""
+    loaded = load_project(project, overrides or [])
+    from components.spans import pinned_window, resolve
+
+    files = resolve(loaded.resolve(loaded.settings.data.source), loaded.settings.data.window)
+    if show:
+        _out.print_json(json.dumps(loaded.settings.model_dump(mode="json", by_alias=True)))
+    _out.print(f"{loaded.path}: valid; {len(files)} files, {pinned_window(files)}", markup=False)
+
+
+@app.command("compile")
+def compile_(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file is not up to date.")] = False,
+) -> None:
+    """Write what is generated from the code: compiled pipelines, component.yaml files, the JSON Schema."""
+    from pipelines.generated import generate
+
+    stale = generate(check)
+    for path in stale:
+        _out.print("stale" if check else "wrote", path.relative_to(ROOT), markup=False)
+    if check and stale:
+        raise InputError(f"{len(stale)} generated files are not up to date (allowed: 0); run `make generate` and commit")
+
+
+@app.command()
+def show(pipeline: Annotated[str, typer.Argument(help="Which compiled pipeline.")] = "training") -> None:
+    """Print a pipeline's stages, what each waits for, and its image."""
+    from pipelines.graph import read_graph
+
+    tree = Tree(f"[bold]{pipeline}[/]")
+    graph = read_graph(compiled.read(pipeline))
+    for task in graph.tasks:
+        line = f"{task.label}  [dim]{task.image.rpartition('/')[2]}[/]"
+        node = tree.add(line)
+        if task.after:
+            node.add(f"[dim]after {', '.join(task.after)}[/]")
+    _out.print(tree)
+    table = Table("argument", "type", "default", title="arguments", title_justify="left", box=None)
+    for argument in graph.arguments:
+        table.add_row(argument.name, argument.type, argument.default)
+    _out.print(table)
+
+
+def main() -> int:
+    """Runs the command line and gives its exit code; a user's mistake is one line a fault, no traceback."""
+    try:
+        result = app(standalone_mode=False, prog_name="python -m pipelines")
+    except ProjectError as error:
+        for fault in error.faults:
+            _err.print(fault, markup=False)
+        return error.exit_code
+    except LockgateError as error:
+        _err.print(f"{error.label}: {error}", markup=False)
+        return error.exit_code
+    except typer.TyperException as error:
+        error.show()
+        return InputError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _err.print("stopped; start the same run again, finished stages are reused")
+        return 130
+    return result if isinstance(result, int) else 0

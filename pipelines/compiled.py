@@ -1,0 +1,59 @@
+"""The compiled pipelines: committed YAML that a laptop, a kind cluster and any Kubeflow get alike."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from components import images
+from components.errors import InputError
+from pipelines.environments import ALL, ROOT
+
+FOLDER = ROOT / "pipelines" / "compiled"
+
+_IMAGE_LINE = re.compile(r"^(\s*image: ).*?([a-z]+):[^:\s]+$", re.MULTILINE)
+
+
+def names() -> list[str]:
+    """Lists the pipelines."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(name: str, registry: str = images.REGISTRY, tag: str = images.TAG) -> str:
+    """Reads a compiled pipeline and puts registry and tag into its images.
+
+    Raises:
+        InputError: there is no such pipeline.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"no pipeline '{name}' (there are: {', '.join(names())})")
+    return _IMAGE_LINE.sub(rf"\g<1>{registry}/\g<2>:{tag}", path.read_text(encoding="utf-8"))
+
+
+@cache
+def code_digest() -> str:
+    """Names the code of the stages and the locks of their environments (hex SHA-256).
+
+    It is part of every image's tag, because KFP's cache keys on the image's name.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_code_files()):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def content_tag() -> str:
+    """Gives the tag for the code as it is: version and content."""
+    return f"{images.VERSION}-{code_digest()[:12]}"
+
+
+def lock_digests() -> dict[str, str]:
+    """Gives the digest of every lock that this machine's environments come from."""
+    return {e.lock: hashlib.sha256((ROOT / e.lock).read_bytes()).hexdigest() for e in ALL}
+
+
+def _code_files() -> Iterator[Path]:
+    yield from (path for path in (ROOT / "components").rglob("*") if path.suffix in {".py", ".jinja"})
+    yield from (ROOT / environment.lock for environment in ALL)

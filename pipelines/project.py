@@ -1,0 +1,280 @@
+"""Reads a project: its `pipeline.yaml`, and the files beside it that travel with a run."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from components.errors import InputError
+from components.schema import Schema, columns, parse_schema
+from components.settings import HashSplit, Project
+
+# An argument of a task is one argument of a process, which Linux bounds at 128 KiB.
+MAX_FILE_BYTES = 100_000
+
+Location = tuple[int | str, ...]
+
+
+class ProjectError(InputError):
+    """What is wrong in a pipeline.yaml: one line a fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class LoadedProject:
+    """A valid project."""
+
+    path: Path
+    settings: Project
+    schema_text: str
+    """Empty: a schema will be inferred."""
+    user_module: str
+    """Source; empty: none."""
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths of the project start."""
+        return self.path.parent
+
+    def resolve(self, location: str) -> str:
+        """Makes a relative path start at the project's folder; leaves URIs and absolute paths alone."""
+        return location if "://" in location else str((self.folder / location).resolve())
+
+    @property
+    def prediction_columns(self) -> list[str]:
+        """The raw columns that evaluation needs beside a prediction: label, key, slices."""
+        settings = self.settings
+        slices = [column for group in settings.evaluation.slices for column in group]
+        return list(dict.fromkeys([settings.task.label, *settings.data.key, *slices]))
+
+
+def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
+    """Reads and checks a project.
+
+    Args:
+        path: of the pipeline.yaml, or of its folder.
+        overrides: settings that take the place of the file's, e.g. `training.epochs=3`.
+
+    Raises:
+        InputError: the file cannot be read.
+        ProjectError: it can; every fault with file, line, column and a suggestion.
+    """
+    path = path / "pipeline.yaml" if path.is_dir() else path
+    document = _parse(path)
+    try:
+        settings = Project.model_validate(_override(YAML(typ="safe").load(path.read_text(encoding="utf-8")), overrides))
+    except ValidationError as error:
+        raise ProjectError(_faults(path, document, error)) from None
+    schema_text = _read_beside(path, document, "schema", settings.schema_file)
+    project = LoadedProject(path, settings, schema_text, _read_beside(path, document, "user_module", settings.user_module))
+    if schema_text:
+        faults = [
+            f"{_position(path, document, where)}: {what}"
+            for where, what in _disagreements(settings, parse_schema(schema_text))
+        ]
+        if faults:
+            raise ProjectError(faults)
+    return project
+
+
+def _parse(path: Path) -> CommentedMap:
+    if not path.is_file():
+        raise InputError(f"'{path}' is no file; give a pipeline.yaml or the folder that holds one")
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    except DuplicateKeyError as error:
+        key = str(error.problem).partition('"')[2].partition('"')[0]
+        raise InputError(f"{path}{_mark(error)}: key '{key}' is given twice; keep one") from None
+    except MarkedYAMLError as error:
+        raise InputError(f"{path}{_mark(error)}: {error.problem or 'not YAML'}; check indentation and quotes") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(document, CommentedMap):
+        raise InputError(f"{path}: no settings in it; it must start with `name: …` (see examples/)")
+    return document
+
+
+def _override(document: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        *parents, last = key.split(".")
+        node: Any = document
+        for parent in parents:
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not equals or not isinstance(node, dict):
+            raise InputError(f"--set {override}: not KEY=VALUE with a key such as training.epochs")
+        node[last] = YAML(typ="safe").load(value)
+    return document
+
+
+def _mark(error: MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+
+
+def _read_beside(path: Path, document: CommentedMap, key: str, name: str | None) -> str:
+    if name is None:
+        return ""
+    where, file = _position(path, document, (key,)), path.parent / name
+    if not file.is_file():
+        close = difflib.get_close_matches(name, [p.name for p in path.parent.iterdir()], 1)
+        raise InputError(f"{where}: {key}: '{name}' is not beside it{_did_you_mean(close)}")
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise InputError(f"{where}: {key}: '{name}' has {file.stat().st_size:,} bytes (limit: {MAX_FILE_BYTES:,}, since it travels as an argument)")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: {key}: '{name}' is not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    if "{{$" in text:
+        raise InputError(f"{where}: {key}: '{name}' contains '{{{{$', which Kubeflow Pipelines would replace; write it differently")
+    return text
+
+
+# ---------------------------------------------------------------------------------------- positions
+
+
+def _faults(path: Path, document: CommentedMap, error: ValidationError) -> list[str]:
+    faults = []
+    for details in error.errors(include_url=False):
+        location = details["loc"]
+        if details["type"] == "union_tag_invalid":
+            location = (*location, details["ctx"]["discriminator"].strip("'"))
+        faults.append(f"{_position(path, document, location)}: {_explain(details)}")
+    return faults
+
+
+def _position(path: Path, document: CommentedMap, location: Location) -> str:
+    """Gives file:line:column of the deepest part of a location that is in the file."""
+    line, column, node = 0, 0, document
+    for step in location:
+        if isinstance(node, CommentedMap) and step in node:
+            line, column = node.lc.key(step)
+        elif isinstance(node, CommentedSeq) and isinstance(step, int) and step < len(node):
+            line, column = node.lc.item(step)
+        else:
+            continue  # the name of a union's branch, or a missing key
+        node = node[step]
+    return f"{path}:{line + 1}:{column + 1}"
+
+
+def _explain(details: ErrorDetails) -> str:
+    """Says what is wrong with one value, in the words of somebody who writes YAML."""
+    model, names = _walk(details["loc"])
+    name = ".".join(names)
+    match details["type"]:
+        case "extra_forbidden":
+            allowed = [field.alias or key for key, field in model.model_fields.items()] if model else []
+            close = difflib.get_close_matches(names[-1], allowed, 1)
+            return f"{name}: unknown key{_did_you_mean(close) or f' (known: {chr(44).join(allowed)})'.replace(',', ', ')}"
+        case "missing":
+            return f"{name}: missing; add it"
+        case "literal_error":
+            expected = details["ctx"]["expected"]
+            close = difflib.get_close_matches(str(details["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "), 1)
+            return f"{name}: '{details['input']}' is not one of {expected}{_did_you_mean(close)}"
+        case "union_tag_invalid":
+            expected, tag = details["ctx"]["expected_tags"], details["ctx"]["tag"]
+            close = difflib.get_close_matches(str(tag), expected.replace("'", "").split(", "), 1)
+            return f"{name}.{details['ctx']['discriminator'].strip(chr(39))}: '{tag}' is not one of {expected}{_did_you_mean(close)}"
+        case "union_tag_not_found":
+            return f"{name}.{details['ctx']['discriminator'].strip(chr(39))}: missing; add it"
+        case "value_error":
+            return f"{name}: {details['ctx']['error']}"
+        case _:
+            value = details["input"]
+            shown = f" (got: {value!r})" if isinstance(value, str | int | float | bool) or value is None else ""
+            return f"{name}: {details['msg'][0].lower()}{details['msg'][1:]}{shown}"
+
+
+def _did_you_mean(close: list[str]) -> str:
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _walk(location: Location) -> tuple[type[BaseModel] | None, list[str]]:
+    """Follows a location through the models.
+
+    Returns:
+        The model that holds its last step, and the steps as the user wrote them: without union branches.
+    """
+    candidates: list[Any] = [Project]
+    holder: type[BaseModel] | None = None
+    names: list[str] = []
+    for index, step in enumerate(location):
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        tagged = [m for m in models if step in _tags(m)] if len(models) > 1 else []
+        if tagged and index < len(location) - 1:
+            candidates = list(tagged)
+            continue
+        holder = models[0] if models else None
+        if isinstance(step, int):
+            names[-1:] = [f"{names[-1]}[{step}]"]
+        else:
+            names.append(step)
+        fields = [f.annotation for m in models for key, f in m.model_fields.items() if step in (key, f.alias)]
+        candidates = [leaf for annotation in fields for leaf in _leaves(annotation)] if fields else candidates
+    return holder, names
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    return {str(tag) for key in ("by", "kind") if key in model.model_fields for tag in typing.get_args(model.model_fields[key].annotation)}
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """Yields the types inside unions, lists, dicts and Annotated."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict, typing.Annotated):
+        for argument in typing.get_args(annotation):
+            yield from _leaves(argument)
+    else:
+        yield annotation
+
+
+# --------------------------------------------------------------------------- settings against schema
+
+
+def _disagreements(settings: Project, schema: Schema) -> Iterator[tuple[Location, str]]:
+    """Yields where the settings name columns that the schema does not have, or has with another type."""
+    known = columns(schema)
+
+    def unknown(where: Location, name: str) -> Iterator[tuple[Location, str]]:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            yield where, f"column '{name}' is not in the schema{_did_you_mean(close) or '; add it to the schema'}"
+
+    yield from unknown(("task", "label"), settings.task.label)
+    for index, name in enumerate(settings.data.key):
+        yield from unknown(("data", "key", index), name)
+    split = settings.data.split
+    if isinstance(split, HashSplit):
+        for index, name in enumerate(split.key):
+            yield from unknown(("data", "split", "key", index), name)
+    else:
+        yield from unknown(("data", "split", "column"), split.column)
+    for kind in ("numeric", "categorical", "datetime", "crosses"):
+        for group_index, group in enumerate(getattr(settings.features, kind)):
+            for index, name in enumerate(group.columns):
+                where = ("features", kind, group_index, "columns", index)
+                yield from unknown(where, name)
+                if name == settings.task.label:
+                    yield where, f"the label '{name}' cannot be a feature; take it out"
+                elif name in known and kind == "numeric" and str(known[name].type) == "string":
+                    yield where, f"column '{name}' holds text (BYTES); list it under categorical, or mend the schema"
+                elif name in known and kind == "datetime" and not known[name].is_time:
+                    yield where, f"column '{name}' has no time_domain in the schema; add one, or list it elsewhere"
+    for slice_index, names in enumerate(settings.evaluation.slices):
+        for index, name in enumerate(names):
+            yield from unknown(("evaluation", "slices", slice_index, index), name)

@@ -1,0 +1,83 @@
+"""Turns a project into the arguments of a compiled pipeline, with everything pinned that decides the result."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from components import images
+from components.model_store import ModelStore
+from components.settings import Section
+from components.spans import listing_digest, pinned_window, resolve
+from pipelines import compiled
+from pipelines.project import LoadedProject
+
+SECTIONS = ("data", "task", "validation", "features", "model", "training", "evaluation", "publication", "prices")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a run is started with."""
+
+    arguments: dict[str, Any]
+    spans: str
+    """The pinned window, for people."""
+
+
+def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
+    """Pins the window to the spans that are there now, and the model in production to its version.
+
+    Args:
+        project: a valid project.
+        analysis_cache: URI under which transform_data keeps analysis results; empty: none.
+
+    Raises:
+        InputError: the source's pattern is wrong.
+        DataRejectedError: nothing matches, or a span in the window is missing.
+        UnavailableError: a storage does not answer.
+    """
+    settings = project.settings
+    source, store_uri = project.resolve(settings.data.source), project.resolve(settings.publication.store)
+    files = resolve(source, settings.data.window)
+    window = pinned_window(files)
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in SECTIONS}
+    arguments["data"] |= {"source": source, "window": window}
+    arguments["publication"] |= {"store": store_uri}
+    arguments |= {
+        "name": settings.name,
+        "schema": project.schema_text,
+        "user_module": project.user_module,
+        "prediction_columns": project.prediction_columns,
+        "data_digest": listing_digest(files),
+        "analysis_cache": analysis_cache,
+    }
+    arguments["inputs_digest"] = _digest({**arguments, "code": compiled.code_digest()})
+    arguments["config"] = {
+        "pipeline": {name: arguments[name] for name in SECTIONS},
+        "code": {"version": images.VERSION, "digest": compiled.code_digest()},
+        "locks": compiled.lock_digests(),
+    }
+    arguments["production_model"] = _production_model(ModelStore(store_uri), settings.name, arguments["inputs_digest"])
+    return Submission(arguments, window)
+
+
+def _section(section: Section) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude_none=True)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _production_model(store: ModelStore, name: str, inputs_digest: str) -> str:
+    """Gives the URI of the model that a new one is measured against; empty: there is none.
+
+    When the latest model came from exactly these inputs, it is what this run would make again: then the
+    one that it replaced is meant, so that an unchanged rerun does nothing twice.
+    """
+    latest = store.latest(name)
+    if latest is None:
+        return ""
+    card = store.card(name, latest)
+    version = card.parent if card.inputs_digest == inputs_digest else latest
+    return store.uri(name, version) if version else ""

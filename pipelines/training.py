@@ -1,0 +1,127 @@
+"""The training pipeline: data to a published model. Wiring only."""
+
+from kfp import dsl
+
+from components.evaluate_model.component import evaluate_model
+from components.gate.component import gate
+from components.ingest_data.component import ingest_data
+from components.predict_batch.component import predict_batch
+from components.publish_model.component import publish_model
+from components.report_run.component import report_run
+from components.train_model.component import train_model
+from components.transform_data.component import transform_data
+from components.validate_data.component import validate_data
+
+
+@dsl.pipeline(name="training", description="Tabular data to a published TensorFlow model; nothing bad passes.")
+def training(
+    name: str,
+    data: dict,
+    task: dict,
+    validation: dict,
+    features: dict,
+    model: dict,
+    training: dict,
+    evaluation: dict,
+    publication: dict,
+    prices: dict,
+    config: dict,
+    schema: str = "",
+    user_module: str = "",
+    prediction_columns: list = [],  # noqa: B006  (compiled to a constant)
+    data_digest: str = "",
+    inputs_digest: str = "",
+    production_model: str = "",
+    analysis_cache: str = "",
+):
+    """Trains, evaluates and publishes one model; the sections of pipeline.yaml are its arguments.
+
+    Args:
+        name: of the project and its model.
+        data: section `data`.
+        task: section `task`.
+        validation: section `validation`.
+        features: section `features`.
+        model: section `model`.
+        training: section `training`.
+        evaluation: section `evaluation`.
+        publication: section `publication`.
+        prices: section `prices`.
+        config: the whole configuration and the code's version, for the model card.
+        schema: curated TFMD schema in text format; empty: inferred.
+        user_module: source of the user's module; empty: none.
+        prediction_columns: raw columns kept beside each prediction.
+        data_digest: of what the source held at submission.
+        inputs_digest: of everything that decides the result.
+        production_model: URI of the version in production; empty: none.
+        analysis_cache: URI under which analysis results are kept; empty: none.
+    """
+    reported = report_run(
+        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER, prices=prices
+    ).set_caching_options(False)
+
+    with dsl.ExitHandler(reported):
+        ingested = ingest_data(data=data, task=task, schema=schema, data_digest=data_digest)
+        examples = ingested.outputs["examples"]
+
+        validated = validate_data(
+            examples=examples,
+            task=task,
+            validation=validation,
+            curated_schema=schema,
+            production_model=production_model,
+        )
+        data_passed = gate(
+            name="data", verdict=validated.outputs["verdict"], reason=validated.outputs["reason"]
+        ).set_display_name("data gate")
+
+        in_production = (
+            predict_batch(examples=examples, model_uri=production_model, keep_columns=prediction_columns)
+            .set_display_name("predict with production model")
+            .after(data_passed)
+        )
+        transformed = transform_data(
+            examples=examples,
+            schema=validated.outputs["schema"],
+            task=task,
+            features=features,
+            user_module=user_module,
+            analysis_cache=analysis_cache,
+        ).after(data_passed)
+
+        trained = train_model(
+            transformed=transformed.outputs["transformed"],
+            transform_graph=transformed.outputs["transform_graph"],
+            schema=validated.outputs["schema"],
+            task=task,
+            model=model,
+            training=training,
+            user_module=user_module,
+        )
+        predicted = predict_batch(
+            examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns
+        )
+        evaluated = evaluate_model(
+            predictions=predicted.outputs["predictions"],
+            production_predictions=in_production.outputs["predictions"],
+            examples=examples,
+            task=task,
+            evaluation=evaluation,
+        )
+        model_passed = gate(
+            name="model", verdict=evaluated.outputs["verdict"], reason=evaluated.outputs["reason"]
+        ).set_display_name("model gate")
+
+        publish_model(
+            model=trained.outputs["trained"],
+            examples=examples,
+            schema=validated.outputs["schema"],
+            statistics=validated.outputs["statistics"],
+            evaluation_result=evaluated.outputs["evaluation_result"],
+            name=name,
+            config=config,
+            publication=publication,
+            run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            inputs_digest=inputs_digest,
+            production_model=production_model,
+        ).set_caching_options(False).after(model_passed)
