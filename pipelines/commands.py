@@ -4,7 +4,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from components.run_records import StageRecord
 from pipelines import compiled, models
 from pipelines.environments import ROOT
 from pipelines.project import ProjectError, load_project
+
+if TYPE_CHECKING:
+    from pipelines.local import Outcome
 
 app = typer.Typer(
     help="Lockgate: tabular data to a served TensorFlow model; nothing bad passes the gates.",
@@ -29,9 +32,12 @@ app.add_typer(models.app, name="models")
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-ProjectArgument = Annotated[Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)]
+ProjectArgument = Annotated[
+    Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)
+]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable."),
 ]
 
 
@@ -40,7 +46,9 @@ def run(
     project: ProjectArgument,
     pipeline: Annotated[str, typer.Option(help="Which compiled pipeline.")] = "training",
     runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
-    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")] = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
+    ] = True,
     overrides: SetOption = None,
 ) -> None:
     """Run a pipeline on this machine: no cluster, no Docker."""
@@ -59,24 +67,29 @@ def run(
         outcome = run_pipeline(
             compiled.read(pipeline, tag=compiled.content_tag()), prepared.arguments, root, name, progress, cache
         )
-    report = outcome.folder / "report" / "index.html"
+    _print_outcome(loaded.settings.name, outcome)
+    if outcome.failed:
+        raise typer.Exit(_exit_code(outcome.failed))
+
+
+def _print_outcome(name: str, outcome: "Outcome") -> None:
+    """Prints the end result: verdict, what the judging stages said, where model, report and log are."""
     failed = outcome.failed
-    _out.print("[bold red]FAILED[/]" if failed else "[bold green]PASSED[/]", loaded.settings.name)
-    if failed:
-        _out.print("  cause   ", failed.error, markup=False)
+    _out.print("[bold red]FAILED[/]" if failed else "[bold green]PASSED[/]", name)
+    lines = [("cause", failed.error)] if failed else []
     for record in outcome.records:
-        if record.parameters.get("reason") and not (failed and record.parameters["reason"] in failed.error):
-            _out.print(f"  {_SUMMARY.get(record.stage, record.stage):<8}", record.parameters["reason"], markup=False)
+        reason = str(record.parameters.get("reason", ""))
+        if reason and not (failed and reason in failed.error):
+            lines.append(
+                ({"validate_data": "data", "evaluate_model": "metrics"}.get(record.stage, record.stage), reason)
+            )
         if record.parameters.get("uri"):
-            _out.print("  model   ", record.parameters["uri"], markup=False)
-    if report.is_file():
-        _out.print("  report  ", report, markup=False)
-    if failed:
-        _out.print("  log     ", failed.log, markup=False)
-        raise typer.Exit(_exit_code(failed))
-
-
-_SUMMARY = {"validate_data": "data", "evaluate_model": "metrics"}
+            lines.append(("model", str(record.parameters["uri"])))
+    report = outcome.folder / "report" / "index.html"
+    lines += [("report", str(report))] if report.is_file() else []
+    lines += [("log", failed.log)] if failed else []
+    for label, text in lines:
+        _out.print(f"  {label:<8} {text}", markup=False)
 
 
 def _exit_code(failed: StageRecord) -> int:
@@ -111,7 +124,9 @@ def compile_(
     for path in stale:
         _out.print("stale" if check else "wrote", path.relative_to(ROOT), markup=False)
     if check and stale:
-        raise InputError(f"{len(stale)} generated files are not up to date (allowed: 0); run `make generate` and commit")
+        raise InputError(
+            f"{len(stale)} generated files are not up to date (allowed: 0); run `make generate` and commit"
+        )
 
 
 @app.command()
@@ -145,7 +160,7 @@ def main() -> int:
         _err.print(f"{error.label}: {error}", markup=False)
         return error.exit_code
     except typer.TyperException as error:
-        error.show()
+        _err.print(f"{getattr(error, 'format_message', error.__str__)()}; see --help", markup=False)
         return InputError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         _err.print("stopped; start the same run again, finished stages are reused")

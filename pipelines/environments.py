@@ -161,7 +161,9 @@ def _require_compiler() -> None:
         _run("apt-get", "update", "--quiet=2")
         _run("apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", "g++", "python3-dev")
     if not has_compiler():
-        raise SetUpError("the TFDV stages need a C++ compiler here (old libc): install g++ and python3-dev, then repeat")
+        raise SetUpError(
+            "the TFDV stages need a C++ compiler here (old libc): install g++ and python3-dev, then repeat"
+        )
 
 
 def _run(*command: str) -> None:
@@ -182,7 +184,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(e.name for e in ALL)}")
     names = parser.parse_args().names
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        print(f"set-up: Python {platform.python_version()} (wanted: 3.11 to 3.13); set PYTHON=python3.11", file=sys.stderr)
+        print(
+            f"set-up: Python {platform.python_version()} (wanted: 3.11 to 3.13); set PYTHON=python3.11", file=sys.stderr
+        )
         return 2
     try:
         bootstrap_uv()

@@ -107,7 +107,9 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
 
     def visit(dag: pipeline_spec_pb2.DagSpec) -> None:
         exits = {name for name, task in dag.tasks.items() if _is_exit(task)}
-        for name in [n for n in reversed(graph_utils.topological_sort_tasks(dag.tasks)) if n not in exits] + sorted(exits):
+        for name in [n for n in reversed(graph_utils.topological_sort_tasks(dag.tasks)) if n not in exits] + sorted(
+            exits
+        ):
             component_name = dag.tasks[name].component_ref.name
             component = spec.components[component_name]
             if component.WhichOneof("implementation") == "dag":
@@ -156,7 +158,8 @@ class _Run:
                     "state": "failed" if end == status.Status.FAILURE else "cached" if is_cached else "succeeded",
                     "ended": datetime.now(UTC),
                     "wall_seconds": time.monotonic() - clock,
-                    "folder": _folder_of(artifacts) or str(self.root / self.name / component_name.removeprefix("comp-")),
+                    "folder": _folder_of(artifacts)
+                    or str(self.root / self.name / component_name.removeprefix("comp-")),
                     "parameters": parameters,
                     "artifacts": artifacts,
                 }

@@ -51,7 +51,9 @@ class Progress:
             self._since.setdefault(record.task, time.monotonic())
         elif not self._console.is_terminal:
             mark, _ = _MARKS[record.state]
-            self._console.print(f"{mark} {self._label(record.task):<29} {_duration(record):>7}  {_note(record)}", soft_wrap=True)
+            self._console.print(
+                f"{mark} {self._label(record.task):<29} {_duration(record):>7}  {_note(record)}", soft_wrap=True
+            )
 
     def _label(self, task: str) -> str:
         return self._labels.get(task, task)
@@ -71,7 +73,12 @@ class Progress:
                 table.add_row(self._spinner, label, elapsed, Text(_last_line(record), style="dim"))
             else:
                 mark, style = _MARKS[record.state]
-                table.add_row(Text(mark, style=style), label, _duration(record), Text(_note(record), style=style if record.state == "failed" else "dim"))
+                table.add_row(
+                    Text(mark, style=style),
+                    label,
+                    _duration(record),
+                    Text(_note(record), style=style if record.state == "failed" else "dim"),
+                )
         yield table
 
 

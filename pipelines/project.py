@@ -1,9 +1,10 @@
 """Reads a project: its `pipeline.yaml`, and the files beside it that travel with a run."""
 
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
     except ValidationError as error:
         raise ProjectError(_faults(path, document, error)) from None
     schema_text = _read_beside(path, document, "schema", settings.schema_file)
-    project = LoadedProject(path, settings, schema_text, _read_beside(path, document, "user_module", settings.user_module))
+    project = LoadedProject(
+        path, settings, schema_text, _read_beside(path, document, "user_module", settings.user_module)
+    )
     if schema_text:
         faults = [
             f"{_position(path, document, where)}: {what}"
@@ -132,16 +135,23 @@ def _read_beside(path: Path, document: CommentedMap, key: str, name: str | None)
         return ""
     where, file = _position(path, document, (key,)), path.parent / name
     if not file.is_file():
-        close = difflib.get_close_matches(name, [p.name for p in path.parent.iterdir()], 1)
-        raise InputError(f"{where}: {key}: '{name}' is not beside it{_did_you_mean(close)}")
+        beside = [p.name for p in path.parent.iterdir()]
+        raise InputError(f"{where}: {key}: '{name}' is not beside it{_suggest(name, beside)}")
     if file.stat().st_size > MAX_FILE_BYTES:
-        raise InputError(f"{where}: {key}: '{name}' has {file.stat().st_size:,} bytes (limit: {MAX_FILE_BYTES:,}, since it travels as an argument)")
+        raise InputError(
+            f"{where}: {key}: '{name}' has {file.stat().st_size:,} bytes (limit: {MAX_FILE_BYTES:,}, as it travels as "
+            "an argument); make it smaller"
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: {key}: '{name}' is not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+        raise InputError(
+            f"{where}: {key}: '{name}' is not UTF-8 at byte {error.start}; save the file as UTF-8"
+        ) from None
     if "{{$" in text:
-        raise InputError(f"{where}: {key}: '{name}' contains '{{{{$', which Kubeflow Pipelines would replace; write it differently")
+        raise InputError(
+            f"{where}: {key}: '{name}' contains '{{{{$', which Kubeflow Pipelines would replace; write it differently"
+        )
     return text
 
 
@@ -175,33 +185,36 @@ def _position(path: Path, document: CommentedMap, location: Location) -> str:
 def _explain(details: ErrorDetails) -> str:
     """Says what is wrong with one value, in the words of somebody who writes YAML."""
     model, names = _walk(details["loc"])
-    name = ".".join(names)
+    name, context, value = ".".join(names), details.get("ctx", {}), details["input"]
+    discriminator = context.get("discriminator", "").strip("'")
     match details["type"]:
         case "extra_forbidden":
-            allowed = [field.alias or key for key, field in model.model_fields.items()] if model else []
-            close = difflib.get_close_matches(names[-1], allowed, 1)
-            return f"{name}: unknown key{_did_you_mean(close) or f' (known: {chr(44).join(allowed)})'.replace(',', ', ')}"
+            known = [field.alias or key for key, field in model.model_fields.items()] if model else []
+            return f"{name}: unknown key{_suggest(names[-1], known) or '; known: ' + ', '.join(known)}"
         case "missing":
             return f"{name}: missing; add it"
         case "literal_error":
-            expected = details["ctx"]["expected"]
-            close = difflib.get_close_matches(str(details["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "), 1)
-            return f"{name}: '{details['input']}' is not one of {expected}{_did_you_mean(close)}"
+            return (
+                f"{name}: '{value}' is not one of {context['expected']}{_suggest(value, _quoted(context['expected']))}"
+            )
         case "union_tag_invalid":
-            expected, tag = details["ctx"]["expected_tags"], details["ctx"]["tag"]
-            close = difflib.get_close_matches(str(tag), expected.replace("'", "").split(", "), 1)
-            return f"{name}.{details['ctx']['discriminator'].strip(chr(39))}: '{tag}' is not one of {expected}{_did_you_mean(close)}"
+            expected, tag = context["expected_tags"], context["tag"]
+            return f"{name}.{discriminator}: '{tag}' is not one of {expected}{_suggest(tag, _quoted(expected))}"
         case "union_tag_not_found":
-            return f"{name}.{details['ctx']['discriminator'].strip(chr(39))}: missing; add it"
+            return f"{name}.{discriminator}: missing; add it"
         case "value_error":
-            return f"{name}: {details['ctx']['error']}"
+            return f"{name}: {context['error']}"
         case _:
-            value = details["input"]
-            shown = f" (got: {value!r})" if isinstance(value, str | int | float | bool) or value is None else ""
+            shown = f" (got: {value!r})" if value is None or isinstance(value, str | int | float) else ""
             return f"{name}: {details['msg'][0].lower()}{details['msg'][1:]}{shown}"
 
 
-def _did_you_mean(close: list[str]) -> str:
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _suggest(name: object, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), 1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -231,7 +244,12 @@ def _walk(location: Location) -> tuple[type[BaseModel] | None, list[str]]:
 
 
 def _tags(model: type[BaseModel]) -> set[str]:
-    return {str(tag) for key in ("by", "kind") if key in model.model_fields for tag in typing.get_args(model.model_fields[key].annotation)}
+    return {
+        str(tag)
+        for key in ("by", "kind")
+        if key in model.model_fields
+        for tag in typing.get_args(model.model_fields[key].annotation)
+    }
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -252,8 +270,7 @@ def _disagreements(settings: Project, schema: Schema) -> Iterator[tuple[Location
 
     def unknown(where: Location, name: str) -> Iterator[tuple[Location, str]]:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            yield where, f"column '{name}' is not in the schema{_did_you_mean(close) or '; add it to the schema'}"
+            yield where, f"column '{name}' is not in the schema{_suggest(name, known) or '; add it to the schema'}"
 
     yield from unknown(("task", "label"), settings.task.label)
     for index, name in enumerate(settings.data.key):

@@ -57,7 +57,7 @@ def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
         "code": {"version": images.VERSION, "digest": compiled.code_digest()},
         "locks": compiled.lock_digests(),
     }
-    arguments["production_model"] = _production_model(ModelStore(store_uri), settings.name, arguments["inputs_digest"])
+    arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
     return Submission(arguments, window)
 
 
@@ -69,15 +69,15 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _production_model(store: ModelStore, name: str, inputs_digest: str) -> str:
+def _production_model(store: ModelStore, inputs_digest: str) -> str:
     """Gives the URI of the model that a new one is measured against; empty: there is none.
 
     When the latest model came from exactly these inputs, it is what this run would make again: then the
     one that it replaced is meant, so that an unchanged rerun does nothing twice.
     """
-    latest = store.latest(name)
+    latest = store.latest()
     if latest is None:
         return ""
-    card = store.card(name, latest)
+    card = store.card(latest)
     version = card.parent if card.inputs_digest == inputs_digest else latest
-    return store.uri(name, version) if version else ""
+    return store.uri_of(version) if version else ""

@@ -33,7 +33,7 @@ def training(
     inputs_digest: str = "",
     production_model: str = "",
     analysis_cache: str = "",
-):
+) -> None:
     """Trains, evaluates and publishes one model; the sections of pipeline.yaml are its arguments.
 
     Args:
@@ -98,9 +98,7 @@ def training(
             training=training,
             user_module=user_module,
         )
-        predicted = predict_batch(
-            examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns
-        )
+        predicted = predict_batch(examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns)
         evaluated = evaluate_model(
             predictions=predicted.outputs["predictions"],
             production_predictions=in_production.outputs["predictions"],

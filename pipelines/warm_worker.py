@@ -40,7 +40,6 @@ def _serve(answers: IO[str]) -> None:
     children: dict[int, dict[str, Any]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
-        requests = sys.stdin.buffer.raw  # type: ignore[attr-defined]  # unbuffered: select must see every line
         pending = b""
         while True:
             for key, _ in selector.select():
@@ -48,7 +47,7 @@ def _serve(answers: IO[str]) -> None:
                     selector.unregister(key.fd)
                     answers.write(json.dumps(_reap(key.fd, children)) + "\n")
                     continue
-                chunk = requests.read(65536)
+                chunk = os.read(sys.stdin.fileno(), 65536)
                 if not chunk:
                     _kill(children)
                     return

@@ -45,6 +45,7 @@ class Worker:
             )
         os.close(write)
         self._answers: IO[str] = os.fdopen(read, encoding="utf-8")
+        self._name = environment.name
         self._log = log
         self._is_ready = False
 
@@ -80,7 +81,7 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            raise RuntimeError(f"the worker of '{self._process.args[0]}' ended with {self._process.wait()}; see {self._log}")  # type: ignore[index]
+            raise RuntimeError(f"the worker of '{self._name}' ended with {self._process.wait()}; see {self._log}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

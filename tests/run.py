@@ -33,8 +33,24 @@ class Suite:
 
 
 SUITES = (
-    Suite("pipelines", DEV, ("tests/pipelines", "tests/contract", "tests/architecture", "tests/examples"), ("-m", "not local")),
-    Suite("base", BASE, ("tests/shared", "tests/ingest_data", "tests/evaluate_model", "tests/publish_model", "tests/report_run", "tests/gate")),
+    Suite(
+        "pipelines",
+        DEV,
+        ("tests/pipelines", "tests/contract", "tests/architecture", "tests/examples"),
+        ("-m", "not local"),
+    ),
+    Suite(
+        "base",
+        BASE,
+        (
+            "tests/shared",
+            "tests/ingest_data",
+            "tests/evaluate_model",
+            "tests/publish_model",
+            "tests/report_run",
+            "tests/gate",
+        ),
+    ),
     Suite("tensorflow", TENSORFLOW, ("tests/transform_data", "tests/train_model", "tests/predict_batch")),
     Suite("tfdv", TFDV, ("tests/validate_data",)),
     Suite("local", DEV, ("tests/local",)),

@@ -23,12 +23,14 @@ class Silent:
 
 
 @dsl.component(base_image=images.BASE, install_kfp_package=False)
-def judge(text: str, options: dict, words: dsl.Output[dsl.Dataset]) -> NamedTuple("O", [("verdict", str), ("echo", str)]):  # type: ignore[valid-type]
+def judge(text: str, options: dict, words: dsl.Output[dsl.Dataset]) -> NamedTuple(
+    "O", [("verdict", str), ("echo", str)]
+):  # type: ignore[valid-type]
     import json
     import sys
+    from pathlib import Path
 
-    with open(words.path, "w") as file:
-        file.write(text)
+    Path(words.path).write_text(text)
     words.metadata["options"] = json.dumps(options, sort_keys=True)
     print("judging in", sys.prefix)
     return ("pass" if len(text) < 200 else "fail", text)  # type: ignore[return-value]
