@@ -72,7 +72,8 @@ class ColumnSplit(Section):
 
 Split = Annotated[HashSplit | TimeSplit | ColumnSplit, Field(discriminator="by")]
 
-WINDOW_PATTERN = r"^(all|(the )?last [1-9][0-9]* (span|hour|day|month|year)s?|[0-9T-]+\.\.[0-9T-]+)$"
+_SPAN_RANGE = r"[0-9][0-9T-]*(\.\.[0-9][0-9T-]*)?"
+WINDOW_PATTERN = rf"^(all|(the )?last [1-9][0-9]* (span|hour|day|month|year)s?|{_SPAN_RANGE}(,{_SPAN_RANGE})*)$"
 
 
 class Data(Section):
@@ -81,7 +82,8 @@ class Data(Section):
     source: Name
     """Local path, gs:// or s3:// URI. It may hold wildcards, {SPAN}, or {YYYY} {MM} {DD} {HH}."""
     window: Annotated[str, Field(pattern=WINDOW_PATTERN)] = "all"
-    """Which spans: "all", "last 9 months", "last 3 spans", or "2013-01..2013-09" (both ends included)."""
+    """Which spans: "all", "last 9 months", "last 3 spans", or "2013-01..2013-09" (both ends included; several with
+    commas between them)."""
     format: Literal["auto", "csv", "parquet"] = "auto"
     """auto: by the file name, .gz and .zst included."""
     csv: CsvOptions = CsvOptions()

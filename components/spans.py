@@ -1,0 +1,336 @@
+"""Spans: a source's files by the time or number in their names, and windows of them.
+
+A source is a path or URI with wildcards (`*`, `?`, `[ab]`, `**`) and placeholders: `{SPAN}` for a number, or
+`{YYYY}`, `{MM}`, `{DD}`, `{HH}` for a time. A window names the spans that a run reads. It is resolved once,
+when a run is submitted, and pinned, so that a retry reads the same files.
+"""
+
+import calendar
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import glob_translate
+
+from components import storage
+from components.errors import DataRejectedError, InputError
+
+_DIGITS = {"YYYY": 4, "MM": 2, "DD": 2, "HH": 2}
+_UNITS = ("year", "month", "day", "hour")
+_FORMATS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
+_WINDOW_END = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d))?)?)?")
+_NUMBER = "number"
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SpanFile:
+    """One file of a source."""
+
+    uri: str
+    """As `components.storage` takes it; relative where the source is."""
+    span: str
+    """E.g. 2013-09, 2013-09-01T05 or 0042; empty for a pattern without placeholders."""
+    size: int
+    """In bytes."""
+    version: str
+    """Changes whenever the content does: a generation, an entity tag, or the time of the last change."""
+
+
+def resolve(source: str, window: str) -> list[SpanFile]:
+    """Lists the files of a source that lie in a window, in the order of their spans, then of their names.
+
+    Raises:
+        InputError: the source or the window makes no sense, or the storage refuses.
+        DataRejectedError: no file matches, or a span inside the window is missing.
+        UnavailableError: the storage does not answer.
+    """
+    pattern = _Pattern(source)
+    files = pattern.files()
+    if not files:
+        raise DataRejectedError(f"no file matches '{source}'{_neighbours(source)}; check data.source")
+    if window == "all":
+        return files
+    if pattern.unit is None:
+        raise InputError(
+            f"data.window is '{window}' but data.source '{source}' tells no span; put {{SPAN}}, or {{YYYY}}, {{MM}}, … "
+            "where the spans are in the names, or set the window to all"
+        )
+    inside = _Window(window, pattern.unit).select({_ordinal(file.span, pattern.unit) for file in files})
+    return [file for file in files if _ordinal(file.span, pattern.unit) in inside]
+
+
+def pinned_window(files: Sequence[SpanFile]) -> str:
+    """Gives the window that holds exactly these files' spans, e.g. 2013-01..2013-09, or all where they have none.
+
+    Spans with gaps between them become several ranges: 2013-01..2013-03,2013-05..2013-09.
+    """
+    spans = list(dict.fromkeys(file.span for file in files))
+    if not spans or not spans[0]:
+        return "all"
+    unit = _unit_of(spans[0])
+    ranges: list[list[str]] = []
+    for span in spans:
+        if ranges and _ordinal(span, unit) == _ordinal(ranges[-1][1], unit) + 1:
+            ranges[-1][1] = span
+        else:
+            ranges.append([span, span])
+    return ",".join(f"{first}..{last}" for first, last in ranges)
+
+
+def listing_digest(files: Iterable[SpanFile]) -> str:
+    """Gives a SHA-256, in hex, that changes with the names, sizes and versions of the files; reads no content."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.uri}\0{file.span}\0{file.size}\0{file.version}\n".encode())
+    return digest.hexdigest()
+
+
+class _Pattern:
+    """A source with its placeholders understood."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.placeholders = [_placeholder(name, source) for name in re.findall(r"\{([^{}]*)\}", source)]
+        if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", source)):
+            raise InputError(f"data.source '{source}' has a brace that is never closed or opened")
+        self.unit = self._unit()
+
+    def _unit(self) -> str | None:
+        """Tells what one span is: a number, a year, … an hour; None without placeholders."""
+        names = list(dict.fromkeys(self.placeholders))
+        if not names:
+            return None
+        if names == ["SPAN"]:
+            return _NUMBER
+        wanted = list(_DIGITS)[: len(names)]
+        if sorted(names) != sorted(wanted):
+            raise InputError(
+                f"data.source '{self.source}' has the placeholders {_braced(names)}; use {{SPAN}} alone, or a time "
+                f"without holes: {_braced(wanted)}"
+            )
+        return _UNITS[len(names) - 1]
+
+    def files(self) -> list[SpanFile]:
+        fs, path = storage.filesystem(self.source)
+        with storage.reaching(self.source):
+            found = fs.glob(self._glob(path), detail=True)
+        expression = self._expression(path)
+        files = []
+        for name, info in found.items():
+            match = expression.match(name)
+            if match and info["type"] == "file":
+                uri = self._uri(fs, name)
+                files.append(SpanFile(uri, self._span(match, uri), info["size"], _version(info, name)))
+        return sorted(files, key=lambda file: (_ordinal(file.span, self.unit) if self.unit else 0, file.uri))
+
+    def _glob(self, path: str) -> str:
+        for name in {"SPAN", *_DIGITS}:
+            any_value = "[0-9]" * _DIGITS[name] if name in _DIGITS else "*"
+            path = re.sub(rf"\{{{name}\}}", any_value, path, flags=re.IGNORECASE)
+        return path
+
+    def _expression(self, path: str) -> re.Pattern[str]:
+        # Glob translation must not see the braces: private characters stand in for the placeholders.
+        for index, name in enumerate(("SPAN", *_DIGITS)):
+            path = re.sub(rf"\{{{name}\}}", chr(0xE000 + index), path, flags=re.IGNORECASE)
+        expression = glob_translate(path)
+        for index, name in enumerate(("SPAN", *_DIGITS)):
+            digits = f"{{{_DIGITS[name]}}}" if name in _DIGITS else "+"
+            first, more = f"(?P<{name}>[0-9]{digits})", f"(?P={name})"
+            expression = expression.replace(chr(0xE000 + index), first, 1).replace(chr(0xE000 + index), more)
+        return re.compile(expression)
+
+    def _uri(self, fs: AbstractFileSystem, name: str) -> str:
+        if storage.is_remote(self.source):
+            return str(fs.unstrip_protocol(name))
+        return name if self.source.startswith(("/", "file://")) else os.path.relpath(name)
+
+    def _span(self, match: re.Match[str], uri: str) -> str:
+        if self.unit is None:
+            return ""
+        if self.unit == _NUMBER:
+            return match["SPAN"]
+        parts = [int(match[name]) for name in dict.fromkeys(sorted(self.placeholders, key=list(_DIGITS).index))]
+        try:
+            return _text(_moment(*parts), self.unit)
+        except ValueError as error:
+            raise DataRejectedError(f"'{uri}': its name tells no valid time ({error}); rename or remove it") from error
+
+
+class _Window:
+    """A window over spans of one unit: what may be selected from those that are there."""
+
+    def __init__(self, text: str, unit: str) -> None:
+        self.text = text
+        self.unit = unit
+
+    def select(self, present: set[int]) -> set[int]:
+        """Gives the ordinals of the spans inside.
+
+        Raises:
+            InputError: the window does not fit the unit.
+            DataRejectedError: a span inside is missing.
+        """
+        last = re.fullmatch(r"(?:the )?last (\d+) (span|hour|day|month|year)s?", self.text)
+        if last is None:
+            ranges = [self._range(part) for part in self.text.split(",")]
+        elif last[2] == "span":
+            return set(sorted(present)[-int(last[1]) :])
+        else:
+            ranges = [self._last(int(last[1]), last[2], max(present))]
+        for wanted in ranges:
+            self._require(wanted, present)
+        return {ordinal for wanted in ranges for ordinal in wanted}
+
+    def _last(self, count: int, unit: str, newest: int) -> range:
+        if self.unit == _NUMBER:
+            raise InputError(
+                f"data.window '{self.text}' counts {unit}s but the spans are numbers; say last {count} spans"
+            )
+        if _UNITS.index(unit) > _UNITS.index(self.unit):
+            raise InputError(
+                f"data.window '{self.text}' counts {unit}s but a span is a {self.unit}; count {self.unit}s"
+            )
+        before = _earlier(_moment_at(newest, self.unit), count, unit)
+        return range(_ordinal_of(before, self.unit) + 1, newest + 1)
+
+    def _range(self, text: str) -> range:
+        first, _, last = text.partition("..")
+        wanted = range(self._end(first).start, self._end(last or first).stop)
+        if not wanted:
+            raise InputError(f"data.window '{text}' ends before it begins; write the earlier span first")
+        return wanted
+
+    def _end(self, text: str) -> range:
+        """Gives the spans that one end of a range covers: the month 2013-09 is 30 days."""
+        if self.unit == _NUMBER:
+            if not text.isdecimal():
+                raise InputError(f"data.window '{self.text}': the spans are numbers, '{text}' is none")
+            return range(int(text), int(text) + 1)
+        match = _WINDOW_END.fullmatch(text)
+        if match is None:
+            raise InputError(
+                f"data.window '{self.text}': '{text}' is no time; write it like 2013, 2013-09 or 2013-09-01T05"
+            )
+        parts = [int(part) for part in match.groups() if part]
+        unit = _UNITS[len(parts) - 1]
+        if _UNITS.index(unit) > _UNITS.index(self.unit):
+            raise InputError(f"data.window '{self.text}': '{text}' is a {unit} but a span is a {self.unit}")
+        try:
+            start = _moment(*parts)
+        except ValueError as error:
+            raise InputError(f"data.window '{self.text}': '{text}' is no time ({error})") from error
+        return range(_ordinal_of(start, self.unit), _ordinal_of(_earlier(start, -1, unit), self.unit))
+
+    def _require(self, wanted: range, present: set[int]) -> None:
+        count = len(wanted) - sum(ordinal in wanted for ordinal in present)
+        if not count:
+            return
+        missing = islice((ordinal for ordinal in wanted if ordinal not in present), _SHOWN)
+        names = ", ".join(self._name(ordinal) for ordinal in missing) + (", …" if count > _SHOWN else "")
+        there = f"{self._name(min(present))} to {self._name(max(present))}"
+        raise DataRejectedError(
+            f"{count} of {len(wanted)} spans in window '{self.text}' are missing: {names} (present: {there}); "
+            "supply them or change data.window"
+        )
+
+    def _name(self, ordinal: int) -> str:
+        return str(ordinal) if self.unit == _NUMBER else _text(_moment_at(ordinal, self.unit), self.unit)
+
+
+def _placeholder(name: str, source: str) -> str:
+    known = ["SPAN", *_DIGITS]
+    if name.upper() in known:
+        return name.upper()
+    close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.3)
+    meant = f"did you mean {{{close[0]}}}?" if close else f"use {_braced(known)}"
+    raise InputError(f"data.source '{source}': unknown placeholder '{{{name}}}'; {meant}")
+
+
+def _braced(names: Iterable[str]) -> str:
+    return " ".join(f"{{{name}}}" for name in names)
+
+
+def _neighbours(source: str) -> str:
+    """Tells what a local source's folder holds instead."""
+    if storage.is_remote(source):
+        return ""
+    path = Path(source.removeprefix("file://"))
+    if path.is_dir():
+        return f": it is a folder; add a pattern such as '{path / '*.parquet'}'"
+    if not path.parent.is_dir():
+        return "" if re.search(r"[*?{\[]", str(path.parent)) else f": there is no folder '{path.parent}'"
+    names = sorted(entry.name for entry in path.parent.iterdir())
+    shown = difflib.get_close_matches(path.name, names, n=3, cutoff=0.4) or names[:3]
+    return f": '{path.parent}' holds {', '.join(shown)}{', …' if len(names) > len(shown) else ''}" if names else ""
+
+
+def _version(info: dict[str, object], name: str) -> str:
+    for key in ("generation", "ETag", "etag"):
+        if info.get(key):
+            return str(info[key])
+    return str(Path(name).stat().st_mtime_ns)
+
+
+def _unit_of(span: str) -> str:
+    match = _WINDOW_END.fullmatch(span)
+    return _UNITS[len([part for part in match.groups() if part]) - 1] if match else _NUMBER
+
+
+def _ordinal(span: str, unit: str | None) -> int:
+    if unit == _NUMBER or unit is None:
+        return int(span or 0)
+    return _ordinal_of(datetime.strptime(span, _FORMATS[unit]), unit)
+
+
+def _ordinal_of(moment: datetime, unit: str) -> int:
+    match unit:
+        case "year":
+            return moment.year
+        case "month":
+            return moment.year * 12 + moment.month - 1
+        case "day":
+            return moment.toordinal()
+    return moment.toordinal() * 24 + moment.hour
+
+
+def _moment_at(ordinal: int, unit: str) -> datetime:
+    match unit:
+        case "year":
+            return datetime(ordinal, 1, 1)
+        case "month":
+            return datetime(ordinal // 12, ordinal % 12 + 1, 1)
+        case "day":
+            return datetime.fromordinal(ordinal)
+    return datetime.fromordinal(ordinal // 24) + timedelta(hours=ordinal % 24)
+
+
+def _moment(year: int, month: int = 1, day: int = 1, hour: int = 0) -> datetime:
+    return datetime(year, month, day, hour)
+
+
+def _text(moment: datetime, unit: str) -> str:
+    # strftime does not pad years before 1000.
+    return moment.isoformat()[: {"year": 4, "month": 7, "day": 10, "hour": 13}[unit]]
+
+
+def _earlier(moment: datetime, count: int, unit: str) -> datetime:
+    """Goes back by calendar units (forward for a negative count), as far as dates go."""
+    try:
+        if unit in ("hour", "day"):
+            return moment - timedelta(**{f"{unit}s": count})
+        months = _ordinal_of(moment, "month") - count * (12 if unit == "year" else 1)
+        first = _moment_at(months, "month")
+        return moment.replace(
+            year=first.year, month=first.month, day=min(moment.day, calendar.monthrange(first.year, first.month)[1])
+        )
+    except (OverflowError, ValueError):
+        return datetime.min if count > 0 else datetime.max
