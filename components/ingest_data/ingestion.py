@@ -1,0 +1,152 @@
+"""Ingestion: one window of a source becomes a dataset of two splits."""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components import spans
+from components.artifacts import Manifest, SourceFile, whole, write_manifest
+from components.errors import DataRejectedError
+from components.ingest_data.keys import UniqueKeys
+from components.ingest_data.labels import LabelValues, LeakSample
+from components.ingest_data.parts import PartWriter
+from components.ingest_data.readers import Reader, local_copy
+from components.ingest_data.splits import EVAL, TRAIN, assignment, describe
+from components.ingest_data.structure import Structure, check_structure
+from components.schema import columns, format_schema, parse_schema
+from components.settings import Data, Task
+from components.spans import SpanFile
+
+_SECONDS_BETWEEN_LINES = 2.0
+_LAYOUT = 1
+"""Of the dataset; part of its digest."""
+
+
+def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
+    """Reads one window of a source, checks its structure and splits the rows.
+
+    Args:
+        data: what is read, and how it is split.
+        task: whose label is checked.
+        schema_text: TFMD schema in text format; empty: columns and types are those of the first file.
+        output: directory of the dataset; it appears whole or not at all.
+
+    Returns:
+        What the dataset holds; it is also written into it.
+
+    Raises:
+        InputError: the configuration, the schema or a path is wrong.
+        DataRejectedError: the data is damaged, or not what the schema and the task ask for.
+        UnavailableError: the storage does not answer.
+    """
+    schema = parse_schema(schema_text) if schema_text.strip() else None
+    files = spans.resolve(data.source, data.window)
+    reader = Reader(data)
+    structure = check_structure(reader, files, task, columns(schema) if schema else {})
+    _print(f"{_counted(len(files), 'file')}, {_size(files)}, spans {spans.pinned_window(files)}: structure is right")
+    if structure.dropped:
+        _print(f"not in the schema, left out: {', '.join(structure.dropped)}")
+    with whole(output) as folder:
+        rows = _Rows(data, task, structure, folder)
+        sources = rows.read(reader, files)
+        digest = _digest(sources, data, format_schema(schema) if schema else "")
+        manifest = Manifest(splits=rows.counts, digest=digest, files=sources)
+        write_manifest(folder, manifest)
+    total = sum(manifest.splits.values())
+    shares = ", ".join(f"{split} {count:,} ({count / total:.1%})" for split, count in manifest.splits.items())
+    _print(f"{total:,} rows: {shares}; digest {digest[:12]}")
+    return manifest
+
+
+class _Rows:
+    """The rows on their way from the files into the splits."""
+
+    def __init__(self, data: Data, task: Task, structure: Structure, folder: Path) -> None:
+        self._data = data
+        self._columns = structure.columns
+        self._kept = structure.kept
+        self._is_eval = assignment(data.split, structure.columns)
+        self._folder = folder
+        self._keys = UniqueKeys(data.key)
+        self._leaks = LeakSample(task, data.key)
+        self._labels = {split: LabelValues(split, task) for split in (TRAIN, EVAL)}
+        self.counts: dict[str, int] = {}
+
+    def read(self, reader: Reader, files: Sequence[SpanFile]) -> list[SourceFile]:
+        """Reads all files into the splits, and checks what only all rows can tell."""
+        types = {column.name: column.type for column in self._columns}
+        schema = pa.schema([(name, types[name]) for name in self._kept])
+        with contextlib.ExitStack() as stack:
+            writers = {split: stack.enter_context(PartWriter(self._folder / split, schema)) for split in (TRAIN, EVAL)}
+            sources = self._read_files(reader, files, writers)
+        self.counts = {split: writer.rows for split, writer in writers.items()}
+        for split, count in self.counts.items():
+            if not count:
+                raise DataRejectedError(
+                    f"split '{split}' is empty: all {sum(self.counts.values()):,} rows are on the other side of "
+                    f"data.split ({describe(self._data.split)}); change it or data.window"
+                )
+            self._labels[split].check(varied=split == TRAIN)
+        self._keys.check([writer.path for writer in writers.values()])
+        for warning in self._leaks.warnings():
+            _print(f"warning: {warning}")
+        return sources
+
+    def _read_files(
+        self, reader: Reader, files: Sequence[SpanFile], writers: dict[str, PartWriter]
+    ) -> list[SourceFile]:
+        sources = []
+        total = 0
+        last_line = time.monotonic()
+        for number, file in enumerate(files, 1):
+            rows = 0
+            with local_copy(file) as (path, digest):
+                for batch in reader.batches(file, path, self._columns):
+                    self._split(batch, writers)
+                    rows += batch.num_rows
+                    if time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
+                        _print(f"reading file {number} of {len(files)}: {total + rows:,} rows so far")
+                        last_line = time.monotonic()
+            total += rows
+            sources.append(SourceFile(uri=file.uri, span=file.span, rows=rows, bytes=file.size, digest=digest))
+        return sources
+
+    def _split(self, batch: pa.RecordBatch, writers: dict[str, PartWriter]) -> None:
+        is_eval = self._is_eval(batch)
+        self._keys.add(batch)
+        kept = batch.select(self._kept)
+        for split, rows in ((TRAIN, kept.filter(pc.invert(is_eval))), (EVAL, kept.filter(is_eval))):
+            self._labels[split].add(rows)
+            writers[split].write(rows)
+            if split == TRAIN:
+                self._leaks.add(rows)
+
+
+def _digest(sources: Sequence[SourceFile], data: Data, schema: str) -> str:
+    """Gives a SHA-256, in hex, over the content and all that decides what became of it; not over names and places."""
+    decisive = {
+        "layout": _LAYOUT,
+        "files": [source.digest for source in sources],
+        "data": data.model_dump(mode="json", exclude={"source", "window"}),
+        "schema": schema,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _print(line: str) -> None:
+    print(f"ingest_data: {line}", flush=True)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _size(files: Sequence[SpanFile]) -> str:
+    size = sum(file.size for file in files)
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
