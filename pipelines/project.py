@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from components.errors import InputError
 from components.schema import Schema, columns, parse_schema
 from components.settings import HashSplit, Project
+from pipelines.reference import leaves
 
 # An argument of a task is one argument of a process, which Linux bounds at 128 KiB.
 MAX_FILE_BYTES = 100_000
@@ -239,7 +239,7 @@ def _walk(location: Location) -> tuple[type[BaseModel] | None, list[str]]:
         else:
             names.append(step)
         fields = [f.annotation for m in models for key, f in m.model_fields.items() if step in (key, f.alias)]
-        candidates = [leaf for annotation in fields for leaf in _leaves(annotation)] if fields else candidates
+        candidates = [leaf for annotation in fields for leaf in leaves(annotation)] if fields else candidates
     return holder, names
 
 
@@ -250,15 +250,6 @@ def _tags(model: type[BaseModel]) -> set[str]:
         if key in model.model_fields
         for tag in typing.get_args(model.model_fields[key].annotation)
     }
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    """Yields the types inside unions, lists, dicts and Annotated."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, list, dict, typing.Annotated):
-        for argument in typing.get_args(annotation):
-            yield from _leaves(argument)
-    else:
-        yield annotation
 
 
 # --------------------------------------------------------------------------- settings against schema
