@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.tree import Tree
 
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
@@ -93,8 +92,10 @@ def _print_outcome(name: str, outcome: "Outcome") -> None:
 
 
 def _exit_code(failed: StageRecord) -> int:
+    if failed.exit_code is not None and failed.exit_code < 0:  # killed from outside, most likely for its memory
+        return UnavailableError.exit_code
     known = {error.exit_code for error in (InputError, DataRejectedError, UnavailableError)}
-    return failed.exit_code if failed.exit_code in known else 1
+    return failed.exit_code if failed.exit_code in known else LockgateError.exit_code
 
 
 @app.command()
@@ -134,14 +135,13 @@ def show(pipeline: Annotated[str, typer.Argument(help="Which compiled pipeline."
     """Print a pipeline's stages, what each waits for, and its image."""
     from pipelines.graph import read_graph
 
-    tree = Tree(f"[bold]{pipeline}[/]")
     graph = read_graph(compiled.read(pipeline))
+    labels = {task.name: task.label for task in graph.tasks}
     for task in graph.tasks:
-        line = f"{task.label}  [dim]{task.image.rpartition('/')[2]}[/]"
-        node = tree.add(line)
-        if task.after:
-            node.add(f"[dim]after {', '.join(task.after)}[/]")
-    _out.print(tree)
+        waits = "at the end, whatever happened" if task.is_exit else f"after {', '.join(labels[n] for n in task.after)}"
+        image = task.image.rpartition("/")[2]
+        _out.print(f"{task.label:<22}[dim]{image:<19}{waits if task.after or task.is_exit else ''}[/]")
+    _out.print()
     table = Table("argument", "type", "default", title="arguments", title_justify="left", box=None)
     for argument in graph.arguments:
         table.add_row(argument.name, argument.type, argument.default)

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import networkx as nx
 import yaml
 
 
@@ -16,7 +17,7 @@ class Task:
     label: str
     image: str
     after: tuple[str, ...]
-    """Names of the tasks it waits for."""
+    """Names of the tasks it waits for; without those that these wait for themselves."""
     is_exit: bool
     """Runs at the end, whatever happened."""
 
@@ -43,8 +44,13 @@ class Graph:
 def read_graph(compiled: str) -> Graph:
     """Reads a compiled pipeline's YAML."""
     spec = next(iter(yaml.safe_load_all(compiled)))
-    tasks = sorted(_tasks(spec, spec["root"]["dag"]), key=lambda task: task.name)
-    return Graph(_in_order(tasks), list(_arguments(spec["root"].get("inputDefinitions", {}).get("parameters", {}))))
+    tasks = {task.name: task for task in _tasks(spec, spec["root"]["dag"])}
+    waits = nx.DiGraph((before, task.name) for task in tasks.values() for before in task.after)
+    waits.add_nodes_from(tasks)
+    waits = nx.transitive_reduction(waits)
+    order = sorted(nx.lexicographical_topological_sort(waits), key=lambda name: tasks[name].is_exit)
+    ordered = [replace(tasks[name], after=tuple(sorted(waits.predecessors(name)))) for name in order]
+    return Graph(ordered, list(_arguments(spec["root"].get("inputDefinitions", {}).get("parameters", {}))))
 
 
 def _tasks(spec: dict[str, Any], dag: dict[str, Any]) -> Iterator[Task]:
@@ -57,14 +63,6 @@ def _tasks(spec: dict[str, Any], dag: dict[str, Any]) -> Iterator[Task]:
         is_exit = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
         after = () if is_exit else tuple(task.get("dependentTasks", []))
         yield Task(name, task["taskInfo"]["name"], image, after, is_exit)
-
-
-def _in_order(tasks: list[Task]) -> list[Task]:
-    placed: dict[str, Task] = {}
-    while len(placed) < len(tasks):
-        ready = [t for t in tasks if t.name not in placed and all(name in placed for name in t.after)]
-        placed |= {task.name: task for task in sorted(ready, key=lambda t: t.is_exit)}
-    return sorted(placed.values(), key=lambda t: t.is_exit)
 
 
 def _arguments(parameters: dict[str, Any]) -> Iterator[Argument]:

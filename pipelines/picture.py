@@ -17,7 +17,6 @@ def draw(compiled: str) -> str:
     waits = nx.DiGraph()
     waits.add_nodes_from(task.name for task in body)
     waits.add_edges_from((before, task.name) for task in body for before in task.after)
-    waits = nx.transitive_reduction(waits)
     columns = [sorted(generation) for generation in nx.topological_generations(waits)]
     rows = max(len(column) for column in columns)
     place = {

@@ -77,7 +77,7 @@ def training(
 
         in_production = (
             predict_batch(examples=examples, model_uri=production_model, keep_columns=prediction_columns)
-            .set_display_name("predict with production model")
+            .set_display_name("predict (production)")
             .after(data_passed)
         )
         transformed = transform_data(
@@ -98,7 +98,9 @@ def training(
             training=training,
             user_module=user_module,
         )
-        predicted = predict_batch(examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns)
+        predicted = predict_batch(
+            examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns
+        ).set_display_name("predict (candidate)")
         evaluated = evaluate_model(
             predictions=predicted.outputs["predictions"],
             production_predictions=in_production.outputs["predictions"],
