@@ -49,7 +49,8 @@ def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
     files = spans.resolve(data.source, data.window)
     reader = Reader(data)
     structure = check_structure(reader, files, task, columns(schema) if schema else {})
-    _print(f"{_counted(len(files), 'file')}, {_size(files)}, spans {spans.pinned_window(files)}: structure is right")
+    of_spans = f" of {spans.pinned_window(files)}" if files[0].span else ""
+    _print(f"{_counted(len(files), 'file')}{of_spans}, {_size(files)}: the structure is right")
     if structure.dropped:
         _print(f"not in the schema, left out: {', '.join(structure.dropped)}")
     with whole(output) as folder:

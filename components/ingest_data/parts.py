@@ -18,7 +18,7 @@ class PartWriter:
         folder.mkdir()
         self.path = folder / "part-00000.parquet"
         self.rows = 0
-        self._writer = pq.ParquetWriter(self.path, schema, compression="snappy")
+        self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._pending_bytes = 0

@@ -80,7 +80,12 @@ def test_a_coarse_end_of_a_window_means_all_of_it(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("source", "window", "error", "words"),
     [
-        (MONTHLY, "2013-08..2013-11", DataRejectedError, "2 of 4 spans in window '2013-08..2013-11' are missing: 2013-10"),
+        (
+            MONTHLY,
+            "2013-08..2013-11",
+            DataRejectedError,
+            "2 of 4 spans in window '2013-08..2013-11' are missing: 2013-10",
+        ),
         (MONTHLY, "last 10 months", DataRejectedError, "missing: 2012-12 (present: 2013-01 to 2013-09)"),
         (MONTHLY, "last 9999999 years", DataRejectedError, ", …"),
         (MONTHLY, "last 3 days", InputError, "counts days but a span is a month"),
@@ -125,9 +130,7 @@ def test_a_folder_that_matches_is_no_file(folder: Path) -> None:
 
 
 @given(present=st.sets(st.integers(0, 40), min_size=1))
-def test_a_pinned_window_selects_the_same_spans(
-    tmp_path_factory: pytest.TempPathFactory, present: set[int]
-) -> None:
+def test_a_pinned_window_selects_the_same_spans(tmp_path_factory: pytest.TempPathFactory, present: set[int]) -> None:
     folder = tmp_path_factory.mktemp("spans")
     for number in present:
         (folder / f"rows-{2010 + number // 12}-{number % 12 + 1:02d}.csv").touch()
