@@ -34,6 +34,8 @@ class SliceResult(_Record):
     rows: int
     supported: bool
     """Whether it has the rows (evaluation.min_slice_rows) that a threshold asks for."""
+    ok: bool
+    """Whether it keeps all slice thresholds that bind it."""
     metrics: Estimates
 
     @property
@@ -109,6 +111,8 @@ class EvaluationResult(_Record):
     rows_left_out: int
     """Rows of the slices left out."""
     checks: list[Check]
+    warnings: list[str]
+    """What nobody asked for but a reader should know."""
     roc: RocCurve | None
     confusion: Confusion | None
     verdict: Literal["pass", "fail"]

@@ -1,0 +1,239 @@
+"""The conditions that a model must meet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.errors import InputError
+from components.evaluate_model.metrics import (
+    BY_TASK,
+    GAIN_METRIC,
+    HIGHER_IS_BETTER,
+    LEAD_METRIC,
+    Array,
+    Predictions,
+    Values,
+)
+from components.evaluate_model.slices import Partition
+from components.evaluation_result import Check, Estimates
+from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """The metrics of a partition's groups."""
+
+    partition: Partition
+    metrics: dict[str, Array]
+    """float64 [groups], NaN: undefined."""
+    supported: Array
+    """bool [groups]: enough rows for a threshold."""
+
+
+@dataclass(frozen=True)
+class SliceChecks:
+    """What slice thresholds found."""
+
+    checks: list[Check]
+    failed: list[Array]
+    """By table, bool [groups]."""
+
+
+def require_metrics(task: Task, evaluation: Evaluation) -> None:
+    """Makes sure that every condition names a metric of the task and slices that are computed.
+
+    Raises:
+        InputError: one does not, with the possible names.
+    """
+    named = {
+        **{f"thresholds[{index}]": one.metric for index, one in enumerate(evaluation.thresholds)},
+        **{f"slice_thresholds[{index}]": one.metric for index, one in enumerate(evaluation.slice_thresholds)},
+        "baseline": evaluation.baseline.metric,
+        "production": evaluation.production.metric,
+    }
+    for place, metric in named.items():
+        if metric is not None and metric not in BY_TASK[task.type]:
+            raise InputError(
+                f"evaluation.{place}.metric: a {task.type} task has no '{metric}'; use one of "
+                f"{', '.join(BY_TASK[task.type])}"
+            )
+    for index, bound in enumerate(evaluation.slice_thresholds):
+        for names in bound.slices:
+            if set(names) not in [set(one) for one in evaluation.slices]:
+                computed = ", ".join(f"[{', '.join(one)}]" for one in evaluation.slices) or "none"
+                raise InputError(
+                    f"evaluation.slice_thresholds[{index}].slices: [{', '.join(names)}] is not in evaluation.slices "
+                    f"({computed}); add it there"
+                )
+
+
+def check_data(candidate: Predictions) -> list[Check]:
+    """Checks that the rows can tell a good model from a bad one; lists only what fails."""
+    found = []
+    if candidate.task.type != "regression" and len(np.unique(candidate.truth)) < 2:
+        only = candidate.classes[int(candidate.truth[0])]
+        found.append(
+            Check(
+                kind="data",
+                name="classes in the eval split",
+                metric="classes",
+                value=1,
+                bound="≥ 2",
+                ok=False,
+                detail=f"all {len(candidate):,} rows have {candidate.task.label} = {only!r}; choose other eval rows",
+            )
+        )
+    if len(candidate) > 1 and (candidate.scores == candidate.scores[0]).all():
+        found.append(
+            Check(
+                kind="data",
+                name="distinct predictions",
+                metric="predictions",
+                value=1,
+                bound="≥ 2",
+                ok=False,
+                detail=f"all {len(candidate):,} rows get the same prediction; look at the loss in the training report",
+            )
+        )
+    return found
+
+
+def check_thresholds(thresholds: Sequence[Threshold], metrics: Estimates) -> list[Check]:
+    """Holds overall metrics against their bounds."""
+    return [
+        Check(
+            kind="threshold",
+            name=one.metric,
+            metric=one.metric,
+            value=metrics[one.metric].value,
+            bound=_bound(one),
+            ok=_within(metrics[one.metric].value, one),
+            detail=_interval(metrics, one.metric),
+        )
+        for one in thresholds
+    ]
+
+
+def check_slices(thresholds: Sequence[SliceThreshold], tables: Sequence[SliceTable]) -> SliceChecks:
+    """Holds the metrics of slices with enough rows against their bounds; an undefined metric fails none."""
+    failed = [np.zeros(len(table.supported), dtype=bool) for table in tables]
+    checks = []
+    for one in thresholds:
+        wanted = [set(names) for names in one.slices]
+        chosen = [i for i, table in enumerate(tables) if not wanted or set(table.partition.columns) in wanted]
+        outside = {index: _outside(tables[index], one) for index in chosen}
+        for index, groups in outside.items():
+            failed[index] |= groups
+        checks.append(_slice_check(one, [tables[index] for index in chosen], list(outside.values())))
+    return SliceChecks(checks, failed)
+
+
+def check_gain(gain: Gain, task: Task, metrics: Estimates, baseline: Values) -> Check:
+    """Requires that the model beats the trivial baseline by more than `min_gain`."""
+    metric = gain.metric or GAIN_METRIC[task.type]
+    value = _improvement(metric, metrics[metric].value, baseline[metric])
+    return Check(
+        kind="baseline",
+        name=f"{metric} gain over the trivial baseline",
+        metric=metric,
+        value=value,
+        bound=f"> {figure(gain.min_gain)}",
+        ok=value is not None and value > gain.min_gain,
+        detail=f"{figure(metrics[metric].value)} (trivial {figure(baseline[metric])})",
+    )
+
+
+def check_production(
+    regression: Regression, task: Task, metrics: Estimates, production: Values, difference: Estimates
+) -> Check:
+    """Requires that the model is not worse than production by more than the tolerance."""
+    metric = regression.metric or LEAD_METRIC[task.type]
+    value = _improvement(metric, metrics[metric].value, production[metric])
+    return Check(
+        kind="production",
+        name=f"{metric} gain over production",
+        metric=metric,
+        value=value,
+        bound=f"≥ {figure(-regression.tolerance)}",
+        ok=value is not None and value >= -regression.tolerance,
+        detail=f"{figure(metrics[metric].value)} (production {figure(production[metric])}); "
+        f"{with_interval('difference', {'difference': difference[metric]})}",
+    )
+
+
+def figure(value: float | None) -> str:
+    """Writes a metric for a reader, with four digits."""
+    return "undefined" if value is None else f"{value + 0.0:.4g}"
+
+
+def with_interval(metric: str, estimates: Estimates) -> str:
+    """Writes a metric, its value and its interval, e.g. auc 0.691 [0.688, 0.695]."""
+    return f"{metric} {figure(estimates[metric].value)} {_interval(estimates, metric)}".rstrip()
+
+
+def _improvement(metric: str, value: float | None, other: float | None) -> float | None:
+    if value is None or other is None:
+        return None
+    return value - other if metric in HIGHER_IS_BETTER else other - value
+
+
+def _within(value: float | None, bound: Threshold) -> bool:
+    if value is None:
+        return False
+    return (bound.min is None or value >= bound.min) and (bound.max is None or value <= bound.max)
+
+
+def _bound(bound: Threshold) -> str:
+    parts = [("≥", bound.min), ("≤", bound.max)]
+    return " and ".join(f"{sign} {figure(limit)}" for sign, limit in parts if limit is not None)
+
+
+def _interval(estimates: Estimates, metric: str) -> str:
+    one = estimates[metric]
+    return f"[{figure(one.low)}, {figure(one.high)}]" if one.low is not None else ""
+
+
+def _outside(table: SliceTable, bound: Threshold) -> Array:
+    values = table.metrics[bound.metric]
+    low = values < bound.min if bound.min is not None else np.zeros(len(values), dtype=bool)
+    high = values > bound.max if bound.max is not None else np.zeros(len(values), dtype=bool)
+    return table.supported & (low | high)
+
+
+def _slice_check(bound: SliceThreshold, tables: Sequence[SliceTable], outside: Sequence[Array]) -> Check:
+    bad = [
+        (table.metrics[bound.metric][group], table, int(group))
+        for table, groups in zip(tables, outside, strict=True)
+        for group in np.flatnonzero(groups)
+    ]
+    values = [table.metrics[bound.metric][table.supported] for table in tables]
+    defined = [one[~np.isnan(one)] for one in values]
+    judged = sum(map(len, defined))
+    bad.sort(key=lambda one: one[0], reverse=bound.min is None)
+    worst = [f"{slice_name(table, group)} {figure(value)}" for value, table, group in bad[:_SHOWN]]
+    more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+    return Check(
+        kind="slices",
+        name=f"{bound.metric} of slices by {'; '.join(', '.join(table.partition.columns) for table in tables) or '–'}",
+        metric=bound.metric,
+        value=_worst(np.concatenate(defined), bound) if judged else None,
+        bound=_bound(bound),
+        ok=not bad,
+        detail=f"{len(bad)} of {judged} slices outside{': ' + ', '.join(worst) + more if bad else ''}",
+    )
+
+
+def _worst(values: Array, bound: Threshold) -> float:
+    if bound.min is None:
+        return float(values.max())
+    if bound.max is not None and (values > bound.max).any() and not (values < bound.min).any():
+        return float(values.max())
+    return float(values.min())
+
+
+def slice_name(table: SliceTable, group: int) -> str:
+    """Names a slice for a reader, e.g. carrier=UA, origin=JFK."""
+    return ", ".join(f"{column}={value}" for column, value in table.partition.named(group).items())

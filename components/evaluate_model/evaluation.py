@@ -1,0 +1,224 @@
+"""Measures a model and decides whether it may be published."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from components.artifacts import whole
+from components.evaluate_model import checks, curves
+from components.evaluate_model.baseline import measure_baseline
+from components.evaluate_model.checks import SliceTable, figure
+from components.evaluate_model.intervals import RESOLUTION, distribution, interval
+from components.evaluate_model.metrics import (
+    BY_TASK,
+    Array,
+    Predictions,
+    measure,
+    measure_classes,
+)
+from components.evaluate_model.observations import Observations, observe
+from components.evaluate_model.page import page
+from components.evaluate_model.reasons import reason
+from components.evaluate_model.slices import Partition, partitions
+from components.evaluate_model.statistics import points, statistic
+from components.evaluation_result import Estimate, Estimates, EvaluationResult, SliceResult, write_evaluation
+from components.settings import Bootstrap, Evaluation, Task
+
+MAX_SLICES = 1000
+_SUSPICIOUS = {"auc": 0.999, "r2": 0.999}
+
+
+def evaluate(
+    predictions: str,
+    production_predictions: str,
+    examples: str,
+    task: Task,
+    evaluation: Evaluation,
+    evaluation_result: str,
+    report: str,
+) -> EvaluationResult:
+    """Measures a model, its slices, the trivial baseline and production on the same rows; writes result and report.
+
+    Args:
+        predictions: dataset of the candidate, from predict_batch.
+        production_predictions: dataset of the model in production, on the same rows; without rows: none.
+        examples: the dataset that ingest_data wrote; only the label of its train split is read.
+        task: what is predicted.
+        evaluation: what the model must reach.
+        evaluation_result: directory to write, with evaluation.json.
+        report: HTML file to write.
+
+    Raises:
+        InputError: the settings do not fit the task or the columns, or production predicted other rows.
+        DataRejectedError: nothing to evaluate, or predictions that are none.
+    """
+    checks.require_metrics(task, evaluation)
+    observations = observe(Path(predictions), Path(production_predictions), Path(examples), task, evaluation)
+    parts = partitions(observations.columns, evaluation.slices)
+    result = judge(observations, parts, evaluation)
+    html = page(result, observations, evaluation)
+    with whole(evaluation_result) as folder:
+        write_evaluation(folder, result)
+    _write_report(Path(report), html)
+    return result
+
+
+def judge(observations: Observations, parts: Sequence[Partition], evaluation: Evaluation) -> EvaluationResult:
+    """Computes all metrics and holds them against the settings."""
+    candidate, production, task = observations.candidate, observations.production, observations.candidate.task
+    metrics, difference = _overall(candidate, production, evaluation.bootstrap)
+    baseline = measure_baseline(observations.baseline, observations.train_labels)
+    production_metrics = measure(production) if production else None
+    tables = [_slice_table(candidate, part, evaluation.min_slice_rows) for part in parts]
+    sliced = checks.check_slices(evaluation.slice_thresholds, tables)
+    found = [
+        *checks.check_data(candidate),
+        *checks.check_thresholds(evaluation.thresholds, metrics),
+        *sliced.checks,
+        checks.check_gain(evaluation.baseline, task, metrics, baseline),
+    ]
+    if production_metrics:
+        found.append(checks.check_production(evaluation.production, task, metrics, production_metrics, difference))
+    slices = _slice_results(candidate, tables, sliced.failed, evaluation.bootstrap)
+    return EvaluationResult(
+        task=task.type,
+        label=task.label,
+        rows=len(candidate),
+        missing_labels=observations.missing_labels,
+        rejected=observations.rejected,
+        threshold=candidate.threshold if task.type == "binary" else None,
+        confidence=evaluation.bootstrap.confidence,
+        metrics=metrics,
+        per_class=measure_classes(candidate) if task.type == "multiclass" else {},
+        baseline=baseline,
+        production=production_metrics,
+        difference=difference,
+        slices=slices,
+        slices_left_out=sum(len(table.supported) for table in tables) - len(slices),
+        rows_left_out=len(candidate) * len(tables) - sum(one.rows for one in slices),
+        checks=found,
+        warnings=_warnings(observations, tables, metrics),
+        roc=curves.roc_curve(candidate),
+        confusion=curves.confusion(candidate),
+        verdict="pass" if all(check.ok for check in found) else "fail",
+        reason=reason(task, found, metrics, baseline),
+    )
+
+
+def _overall(
+    candidate: Predictions, production: Predictions | None, bootstrap: Bootstrap
+) -> tuple[Estimates, Estimates]:
+    """Estimates the candidate's metrics, and their difference to production's."""
+    point, drawn = _point(candidate), _resampled(candidate, np.zeros(len(candidate), np.int64), bootstrap)
+    metrics = _estimates(candidate.task, point, drawn, bootstrap)
+    if not production:
+        return metrics[0], {}
+    drawn_apart = drawn - _resampled(production, np.zeros(len(production), np.int64), bootstrap)
+    return metrics[0], _estimates(candidate.task, point - _point(production), drawn_apart, bootstrap)[0]
+
+
+def _point(predictions: Predictions) -> Array:
+    """Measures one group, all rows: [metrics, 1], NaN: undefined."""
+    values = measure(predictions)
+    return np.array([[values[name]] for name in BY_TASK[predictions.task.type]], dtype=np.float64)
+
+
+def _resampled(predictions: Predictions, groups: Array, bootstrap: Bootstrap) -> Array:
+    return distribution(statistic(predictions, groups, RESOLUTION), len(predictions), bootstrap)
+
+
+def _estimates(task: Task, point: Array, drawn: Array, bootstrap: Bootstrap) -> list[Estimates]:
+    """Gives each group's metrics with their intervals."""
+    columns = np.stack([point, *interval(drawn, point, bootstrap.confidence)], axis=-1)
+    texts = columns.transpose(1, 0, 2).tolist()
+    return [
+        {
+            name: Estimate(
+                **{key: _known(number) for key, number in zip(("value", "low", "high"), numbers, strict=True)}
+            )
+            for name, numbers in zip(BY_TASK[task.type], group, strict=True)
+        }
+        for group in texts
+    ]
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else number
+
+
+def _slice_table(candidate: Predictions, part: Partition, min_rows: int) -> SliceTable:
+    values = points(candidate, part.groups)
+    return SliceTable(part, dict(zip(BY_TASK[candidate.task.type], values, strict=True)), part.rows >= min_rows)
+
+
+def _slice_results(
+    candidate: Predictions, tables: Sequence[SliceTable], failed: Sequence[Array], bootstrap: Bootstrap
+) -> list[SliceResult]:
+    """Lists at most MAX_SLICES slices with intervals: by partition, then failing ones first, then the largest."""
+    if not tables:
+        return []
+    rows = np.concatenate([table.partition.rows for table in tables])
+    first = np.lexsort((-rows, ~np.concatenate(failed)))[:MAX_SLICES]
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[first] = True
+    ends = np.cumsum([len(table.supported) for table in tables])
+    results = []
+    for table, listed, bad in zip(tables, np.split(chosen, ends[:-1]), failed, strict=True):
+        if listed.any():
+            order = np.lexsort((-table.partition.rows, ~bad))
+            results += _partition_results(candidate, table, order[listed[order]], bad, bootstrap)
+    return results
+
+
+def _partition_results(
+    candidate: Predictions, table: SliceTable, listed: Array, failed: Array, bootstrap: Bootstrap
+) -> list[SliceResult]:
+    """Resamples the listed groups, in their order."""
+    part = table.partition
+    position = np.full(len(table.supported), -1)
+    position[listed] = np.arange(len(listed))
+    groups = position[part.groups]
+    inside = groups >= 0
+    rows = replace(candidate, truth=candidate.truth[inside], scores=candidate.scores[inside])
+    point = np.stack(list(table.metrics.values()))[:, listed]
+    estimates = _estimates(candidate.task, point, _resampled(rows, groups[inside], bootstrap), bootstrap)
+    return [
+        SliceResult(
+            values=part.named(group),
+            rows=int(part.rows[group]),
+            supported=bool(table.supported[group]),
+            ok=not failed[group],
+            metrics=metrics,
+        )
+        for group, metrics in zip(listed.tolist(), estimates, strict=True)
+    ]
+
+
+def _warnings(observations: Observations, tables: Sequence[SliceTable], metrics: Estimates) -> list[str]:
+    found = []
+    rows = len(observations.candidate)
+    if observations.rejected:
+        found.append(f"{observations.rejected:,} rows were rejected by the model and are not evaluated")
+    if observations.missing_labels:
+        found.append(f"{observations.missing_labels:,} rows have no label and are not evaluated ({rows:,} have one)")
+    found += [
+        f"no slice by {', '.join(table.partition.columns)} has enough rows: no threshold binds it"
+        for table in tables
+        if not table.supported.any()
+    ]
+    for metric, limit in _SUSPICIOUS.items():
+        value = metrics[metric].value if metric in metrics else None
+        if value is not None and value >= limit:
+            found.append(
+                f"{metric} {figure(value)} is nearly perfect: look for a feature that is known only after the label"
+            )
+    return found
+
+
+def _write_report(path: Path, html: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(path)

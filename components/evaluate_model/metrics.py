@@ -1,0 +1,220 @@
+"""The metrics of each kind of task, by scikit-learn."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import metrics as sklearn_metrics
+from sklearn.exceptions import UndefinedMetricWarning
+
+from components.settings import Task
+
+Array = npt.NDArray[Any]
+Values = dict[str, float | None]
+
+BY_TASK: Mapping[str, tuple[str, ...]] = {
+    "binary": (
+        "auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "f1",
+    ),
+    "multiclass": (
+        "auc",
+        "pr_auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "f1",
+    ),
+    "regression": ("rmse", "mae", "r2", "median_absolute_error", "quantile_loss"),
+}
+HIGHER_IS_BETTER = frozenset(
+    ("auc", "pr_auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "r2"),
+)
+GAIN_METRIC: Mapping[str, str] = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}
+"""What the trivial baseline is beaten in, unless the settings name another."""
+LEAD_METRIC: Mapping[str, str] = {"binary": "auc", "multiclass": "log_loss", "regression": "rmse"}
+"""What production is compared in, unless the settings name another; the first figure in a reason."""
+
+CALIBRATION_BINS = 10
+SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
+"""Predictions are float32: log loss takes nothing as less likely, as scikit-learn does for that type."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one model said about rows whose label is known.
+
+    truth and scores, of n rows:
+        binary: bool [n], float32 [n], the probability of the positive class.
+        multiclass: int64 [n], the index in `classes`; float32 [n, classes], a row sums to 1.
+        regression: float64 [n] both.
+    """
+
+    task: Task
+    truth: Array
+    scores: Array
+    classes: tuple[str, ...]
+    """In the order of the indices; binary: negative, positive; regression: none."""
+    threshold: float
+    """binary: the score from which a row counts as positive."""
+    quantile: float
+    """Of quantile_loss."""
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    @property
+    def predicted(self) -> Array:
+        """What each row is taken for: bool (binary), index (multiclass), value (regression)."""
+        match self.task.type:
+            case "binary":
+                return self.scores >= np.float32(self.threshold)
+            case "multiclass":
+                return self.scores.argmax(axis=1)
+            case _:
+                return self.scores
+
+
+def measure(predictions: Predictions) -> Values:
+    """Computes all metrics of the task over all rows; None: undefined on these rows."""
+    with warnings.catch_warnings():
+        # An undefined metric is an expected result here, not a surprise.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        return _MEASURES[predictions.task.type](predictions)
+
+
+def measure_classes(predictions: Predictions) -> dict[str, Values]:
+    """Computes the metrics of each class against the rest, and how many rows belong to it."""
+    predicted = predictions.predicted
+    labels = range(len(predictions.classes))
+    parts = sklearn_metrics.precision_recall_fscore_support(
+        predictions.truth, predicted, labels=labels, zero_division=0
+    )
+    return {
+        name: {
+            "auc": _auc(predictions.truth == index, predictions.scores[:, index]),
+            "pr_auc": _pr_auc(predictions.truth == index, predictions.scores[:, index]),
+            **{metric: float(part[index]) for metric, part in zip(("precision", "recall", "f1"), parts, strict=False)},
+            "rows": int(parts[3][index]),
+        }
+        for index, name in enumerate(predictions.classes)
+    }
+
+
+def best_f1_threshold(truth: Array, scores: Array) -> float:
+    """Finds the score from which on calling a row positive gives the highest F1; 0.5 without positives."""
+    if not truth.any():
+        return 0.5
+    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(truth, scores)
+    f1 = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12)
+    return float(thresholds[f1.argmax()])
+
+
+def calibration_bins(confidence: Array) -> Array:
+    """Numbers each probability's bin, of equal width: 0 for [0, 0.1), 9 for [0.9, 1]."""
+    return np.minimum((confidence * np.float32(CALIBRATION_BINS)).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def calibration_error(hits: Array, confidence: Array) -> float:
+    """Computes the expected calibration error.
+
+    The mean distance, weighted by rows, between the mean probability and the share of hits in bins of
+    equal width (Naeini, Cooper, Hauskrecht: Obtaining Well Calibrated Probabilities Using Bayesian Binning,
+    AAAI 2015). For more than two classes: of the likeliest class (Guo, Pleiss, Sun, Weinberger: On
+    Calibration of Modern Neural Networks, ICML 2017).
+
+    Args:
+        hits: bool [n].
+        confidence: float [n], in [0, 1].
+    """
+    gaps = np.bincount(calibration_bins(confidence), weights=hits - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(hits))
+
+
+def _binary(predictions: Predictions) -> Values:
+    truth, scores, predicted = predictions.truth, predictions.scores, predictions.predicted
+    two_classes = bool(truth.any() and not truth.all())
+    one = {"zero_division": np.nan}
+    return {
+        "auc": _auc(truth, scores),
+        "pr_auc": _pr_auc(truth, scores),
+        "log_loss": float(sklearn_metrics.log_loss(truth, scores, labels=[False, True])),
+        "brier": float(sklearn_metrics.brier_score_loss(truth, scores, pos_label=True, labels=[False, True])),
+        "calibration_error": calibration_error(truth, scores),
+        "accuracy": float(sklearn_metrics.accuracy_score(truth, predicted)),
+        "balanced_accuracy": float(sklearn_metrics.balanced_accuracy_score(truth, predicted)) if two_classes else None,
+        "precision": _defined(sklearn_metrics.precision_score(truth, predicted, **one)),
+        "recall": _defined(sklearn_metrics.recall_score(truth, predicted, **one)),
+        "f1": _defined(sklearn_metrics.f1_score(truth, predicted, **one)),
+    }
+
+
+def _multiclass(predictions: Predictions) -> Values:
+    truth, scores, predicted = predictions.truth, predictions.scores, predictions.predicted
+    labels = np.arange(len(predictions.classes))
+    macro = sklearn_metrics.precision_recall_fscore_support(truth, predicted, average="macro", zero_division=0)
+    several = len(np.unique(truth)) > 1
+    against_rest = [(truth == label, scores[:, label]) for label in labels]
+    return {
+        "auc": _mean([_auc(*one) for one in against_rest]),
+        "pr_auc": _mean([_pr_auc(*one) for one in against_rest]),
+        "log_loss": float(sklearn_metrics.log_loss(truth, scores, labels=labels)),
+        "brier": float(sklearn_metrics.brier_score_loss(truth, scores, labels=labels)),
+        "calibration_error": calibration_error(truth == predicted, scores.max(axis=1)),
+        "accuracy": float(sklearn_metrics.accuracy_score(truth, predicted)),
+        "balanced_accuracy": float(sklearn_metrics.balanced_accuracy_score(truth, predicted)) if several else None,
+        "precision": float(macro[0]),
+        "recall": float(macro[1]),
+        "f1": float(macro[2]),
+    }
+
+
+def _regression(predictions: Predictions) -> Values:
+    truth, values = predictions.truth, predictions.scores
+    return {
+        "rmse": float(sklearn_metrics.root_mean_squared_error(truth, values)),
+        "mae": float(sklearn_metrics.mean_absolute_error(truth, values)),
+        "r2": float(sklearn_metrics.r2_score(truth, values)) if np.ptp(truth) > 0 else None,
+        "median_absolute_error": float(sklearn_metrics.median_absolute_error(truth, values)),
+        "quantile_loss": float(sklearn_metrics.mean_pinball_loss(truth, values, alpha=predictions.quantile)),
+    }
+
+
+_MEASURES: Mapping[str, Callable[[Predictions], Values]] = {
+    "binary": _binary,
+    "multiclass": _multiclass,
+    "regression": _regression,
+}
+
+
+def _auc(truth: Array, scores: Array) -> float | None:
+    return float(sklearn_metrics.roc_auc_score(truth, scores)) if truth.any() and not truth.all() else None
+
+
+def _pr_auc(truth: Array, scores: Array) -> float | None:
+    return float(sklearn_metrics.average_precision_score(truth, scores)) if truth.any() and not truth.all() else None
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

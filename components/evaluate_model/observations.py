@@ -1,0 +1,277 @@
+"""Reads what was predicted and what came true."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.artifacts import MODEL_SPEC, read_manifest, split_files
+from components.errors import DataRejectedError, InputError
+from components.evaluate_model.metrics import Array, Predictions, best_f1_threshold
+from components.features import class_names
+from components.labels import distinct_classes, positive_class
+from components.settings import Evaluation, Task
+
+SPLIT = "eval"
+REJECTED = "rejected"
+SCORE_COLUMN = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}
+PREDICTION_COLUMNS = frozenset(("probability", "probabilities", "value", "class"))
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Rows with a known label, and what the models said about them."""
+
+    columns: pa.Table
+    """The raw columns that were kept beside the predictions."""
+    candidate: Predictions
+    production: Predictions | None
+    """On the same rows; None: no model is in production."""
+    baseline: Predictions
+    """The same for every row: the train split's prior (classes) or mean (regression)."""
+    train_labels: Array
+    """float64, without missing ones: 0 and 1 (binary), indices (multiclass), values (regression)."""
+    missing_labels: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Labels of both splits, encoded alike; float64, NaN: missing."""
+
+    train: Array
+    eval: Array
+    classes: tuple[str, ...]
+
+
+def observe(
+    predictions: Path, production_predictions: Path, examples: Path, task: Task, evaluation: Evaluation
+) -> Observations:
+    """Reads predictions of the candidate and of production, and the labels of both splits.
+
+    Raises:
+        InputError: a column is absent, or the label is not one of the task; production predicted other rows.
+        DataRejectedError: no rows, no labels, or predictions that are no probabilities or numbers.
+    """
+    table = _read_predictions(predictions, task)
+    rejected = read_manifest(predictions).splits.get(REJECTED, 0)
+    if not table or not table.num_rows:
+        raise DataRejectedError(
+            f"no row of split '{SPLIT}' was predicted ({rejected:,} rejected); see the reasons in the predictions' "
+            f"'{REJECTED}' folder, or widen the eval split"
+        )
+    truth = _read_truth(examples, table, task, predictions)
+    known = ~np.isnan(truth.eval)
+    if not known.any():
+        raise DataRejectedError(f"none of {table.num_rows:,} rows in split '{SPLIT}' has a label '{task.label}'")
+
+    def judged(scores: Array) -> Predictions:
+        dtype = {"binary": bool, "multiclass": np.int64, "regression": np.float64}[task.type]
+        labels = truth.eval[known].astype(dtype)
+        threshold = _threshold(labels, scores, task, evaluation)
+        return Predictions(task, labels, scores, truth.classes, threshold, evaluation.quantile)
+
+    production = _read_production(production_predictions, table, task)
+    train_labels = truth.train[~np.isnan(truth.train)]
+    return Observations(
+        columns=table.drop_columns([name for name in table.column_names if name in PREDICTION_COLUMNS]).filter(
+            pa.array(known)
+        ),
+        candidate=judged(_scores(table, predictions, task, truth.classes)[known]),
+        production=None
+        if production is None
+        else judged(_scores(production, production_predictions, task, truth.classes)[known]),
+        baseline=judged(_constant_scores(train_labels, task, len(truth.classes), int(known.sum()))),
+        train_labels=train_labels,
+        missing_labels=int((~known).sum()),
+        rejected=rejected,
+    )
+
+
+def require_column(names: Sequence[str], wanted: str, where: str) -> None:
+    """Makes sure that a column is there.
+
+    Raises:
+        InputError: it is not, with the most similar name.
+    """
+    if wanted not in names:
+        similar = difflib.get_close_matches(wanted, names, n=1)
+        hint = f"did you mean '{similar[0]}'?" if similar else f"it has: {', '.join(names)}"
+        raise InputError(f"{where} has no column '{wanted}'; {hint}")
+
+
+def _read_predictions(dataset: Path, task: Task) -> pa.Table | None:
+    """Reads the predicted rows; None: there are none, as when there is no model."""
+    if not read_manifest(dataset).splits.get(SPLIT, 0):
+        return None
+    table = _read(split_files(dataset, SPLIT))
+    column = SCORE_COLUMN[task.type]
+    if column not in table.column_names:
+        raise InputError(
+            f"predictions '{dataset}' have no column '{column}' (they have: {', '.join(table.column_names)}); "
+            f"they come from a model for another task than {task.type}"
+        )
+    return table
+
+
+def _read_production(dataset: Path, candidate: pa.Table, task: Task) -> pa.Table | None:
+    """Reads the predictions of production, which must be of the candidate's rows, in the same order."""
+    table = _read_predictions(dataset, task)
+    rejected = read_manifest(dataset).splits.get(REJECTED, 0)
+    if table is None and not rejected:
+        return None
+    rows = table.num_rows if table else 0
+    if rows != candidate.num_rows or table is None:
+        raise InputError(
+            f"the model in production predicted {rows:,} rows ({rejected:,} rejected), the candidate "
+            f"{candidate.num_rows:,}; run both over the same rows"
+        )
+    for name in candidate.column_names:
+        same = name in PREDICTION_COLUMNS or name not in table.column_names
+        if not same and not _equal(candidate[name], table[name]):
+            raise InputError(
+                f"the model in production predicted other rows than the candidate, or in another order: column "
+                f"'{name}' differs; run both over the same rows"
+            )
+    return table
+
+
+def _read(files: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        parts = [pq.ParquetFile(file).read(columns=columns) for file in files]
+        return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"'{files[0].parent}' cannot be read as Parquet: {reason}; run the stage before again"
+        ) from error
+
+
+def _read_truth(examples: Path, table: pa.Table, task: Task, predictions: Path) -> _Truth:
+    require_column(table.column_names, task.label, f"split '{SPLIT}' of the predictions")
+    train_files = split_files(examples, "train")
+    require_column(pq.ParquetFile(train_files[0]).schema_arrow.names, task.label, "split 'train'")
+    train, evaluated = _read(train_files, [task.label])[task.label], table[task.label]
+    if task.type == "regression":
+        truth = _Truth(_numbers(train, task), _numbers(evaluated, task), ())
+    else:
+        classes = _classes(train, evaluated, task, predictions)
+        truth = _Truth(_indices(train, classes, task), _indices(evaluated, classes, task), classes)
+    if np.isnan(truth.train).all():
+        raise DataRejectedError(
+            f"none of {len(train):,} rows in split 'train' has a label '{task.label}': no baseline; check the source"
+        )
+    return truth
+
+
+def _classes(train: pa.ChunkedArray, evaluated: pa.ChunkedArray, task: Task, predictions: Path) -> tuple[str, ...]:
+    names = sorted({*distinct_classes(train, task), *distinct_classes(evaluated, task)})
+    if task.type == "binary":
+        positive = positive_class(names, task)
+        return (next((name for name in names if name != positive), f"not {positive}"), positive)
+    known = _model_classes(predictions)
+    return (*known, *(name for name in names if name not in known))
+
+
+def _indices(values: pa.ChunkedArray, classes: tuple[str, ...], task: Task) -> Array:
+    encoded = values.combine_chunks().dictionary_encode()
+    names = class_names(encoded.dictionary, task.label)
+    indices = pc.index_in(names, value_set=pa.array(classes, pa.string())).take(encoded.indices)
+    return _floats(indices)
+
+
+def _numbers(values: pa.ChunkedArray, task: Task) -> Array:
+    try:
+        numbers = _floats(values)
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"label '{task.label}' holds no numbers: {reason}; a regression needs them") from error
+    if np.isinf(numbers).any():
+        raise DataRejectedError(f"label '{task.label}' has {np.isinf(numbers).sum():,} infinite values; fix the source")
+    return numbers
+
+
+def _floats(values: pa.Array | pa.ChunkedArray) -> Array:
+    """Gives numbers as float64, NaN for null."""
+    return pc.fill_null(pc.cast(values, pa.float64()), np.nan).to_numpy(zero_copy_only=False)
+
+
+def _scores(table: pa.Table, dataset: Path, task: Task, classes: tuple[str, ...]) -> Array:
+    column = SCORE_COLUMN[task.type]
+    if task.type == "multiclass":
+        scores = _class_probabilities(table[column], dataset, classes)
+    else:
+        scores = _floats(table[column]).astype(np.float64 if task.type == "regression" else np.float32)
+    fine: Array = np.isfinite(scores) if task.type == "regression" else (scores >= 0) & (scores <= 1)
+    bad: Array = ~(fine.all(axis=1) if scores.ndim == 2 else fine)
+    if bad.any():
+        allowed = "finite numbers" if task.type == "regression" else "probabilities in [0, 1]"
+        raise DataRejectedError(
+            f"{bad.sum():,} of {len(bad):,} predictions of '{column}' are no {allowed}, e.g. "
+            f"{np.ravel(scores[bad][0])[0]}; look at the loss in the training report"
+        )
+    return scores
+
+
+def _class_probabilities(values: pa.ChunkedArray, dataset: Path, classes: tuple[str, ...]) -> Array:
+    """Puts a model's probabilities in the order of `classes`; a class that it does not know has none."""
+    model_classes = _model_classes(dataset)
+    widths = pc.unique(pc.fill_null(pc.list_value_length(values), 0)).to_pylist()
+    if widths != [len(model_classes)]:
+        raise InputError(
+            f"predictions '{dataset}' hold {', '.join(map(str, widths))} probabilities a row, their spec "
+            f"{len(model_classes)} classes; run predict_batch again"
+        )
+    given = _floats(pc.list_flatten(values)).astype(np.float32).reshape(-1, len(model_classes))
+    off = np.abs(given.sum(axis=1, dtype=np.float64) - 1) > 1e-3
+    if off.any():
+        raise DataRejectedError(
+            f"{off.sum():,} of {len(off):,} predictions do not sum to 1, e.g. {given[off][0].sum():.4g}; "
+            "let the model end in a softmax"
+        )
+    scores = np.zeros((len(given), len(classes)), dtype=np.float32)
+    for index, name in enumerate(model_classes):
+        if name in classes:
+            scores[:, classes.index(name)] = given[:, index]
+    return scores
+
+
+def _constant_scores(train_labels: Array, task: Task, classes: int, rows: int) -> Array:
+    if task.type == "regression":
+        return np.full(rows, train_labels.mean())
+    if task.type == "binary":
+        return np.full(rows, train_labels.mean(), dtype=np.float32)
+    prior = np.bincount(train_labels.astype(np.int64), minlength=classes) / len(train_labels)
+    return np.tile(prior.astype(np.float32), (rows, 1))
+
+
+def _threshold(labels: Array, scores: Array, task: Task, evaluation: Evaluation) -> float:
+    if task.type != "binary":
+        return 0.5
+    chosen = evaluation.decision_threshold
+    return best_f1_threshold(labels, scores) if chosen == "max_f1" else chosen
+
+
+def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    one, other = _decoded(one), _decoded(other)
+    if pa.types.is_floating(one.type) and pa.types.is_floating(other.type):
+        return bool(np.array_equal(_floats(one), _floats(other), equal_nan=True))
+    return one.type == other.type and one.equals(other)
+
+
+def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _model_classes(dataset: Path) -> tuple[str, ...]:
+    """Reads the classes of a model, in the order of its probabilities, from the spec beside its predictions."""
+    path = dataset / MODEL_SPEC
+    if not path.is_file():
+        raise InputError(f"predictions '{dataset}' have no {MODEL_SPEC} (the model's classes); run predict_batch again")
+    return tuple(json.loads(path.read_text(encoding="utf-8"))["label"]["classes"])
