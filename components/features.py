@@ -33,6 +33,8 @@ class Feature(_Record):
     """number: float32. category: int64 in [0, categories)."""
     categories: Annotated[int, Field(ge=1)] | None = None
     """Of a category: how many ids, those for missing and unknown values included."""
+    offset: Annotated[int, Field(ge=0)] = 0
+    """Of a category: added to the graph's ids, where a user's function gives -1 to unknown values."""
     width: Annotated[int, Field(ge=1)] | None = None
     """None: one value a row, a tensor of shape [rows]; else a vector, [rows, width], in Parquet a fixed size list."""
 

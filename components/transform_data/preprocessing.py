@@ -1,0 +1,303 @@
+"""The preprocessing function: raw tensors in, features out, in TFT's and TensorFlow's operations only.
+
+A raw tensor has shape [rows], with the markers of `rows.py` where a value is missing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.errors import InputError
+from components.features import Feature
+from components.rows import MISSING_INTEGER
+from components.schema import Column
+from components.settings import CategoricalFeatures, DatePart, Features, NumericFeatures
+from components.user_code import failure
+
+Tensors = dict[str, tf.Tensor]
+VocabularySize = Callable[[str], int]
+
+# How many ids a part of a time needs, with 0 for a missing one.
+_PART_CATEGORIES: Mapping[DatePart, int] = {
+    "month": 13, "day": 32, "day_of_year": 367, "weekday": 8, "hour": 25, "minute": 61,
+}  # fmt: skip
+_FIRST: Mapping[DatePart, int] = {"month": 1, "day": 1, "day_of_year": 1, "weekday": 0, "hour": 0, "minute": 0}
+_CYCLES: Mapping[str, int] = {"month": 12, "day_of_year": 366, "weekday": 7, "hour": 24, "minute": 60}
+_SMALL_DOMAIN = 64  # up to here comparing with every value beats a lookup table
+_SEPARATOR = "\x1f"  # joins the values of a cross; no text of people holds it
+
+
+@dataclass
+class Preprocessing:
+    """What the settings say about features, as a function for TFT."""
+
+    features: Features
+    inputs: Sequence[Column]
+    domains: Mapping[str, list[str]]
+    """Closed domains of text columns, by column."""
+    _described: list[tuple[str, int | str | None]] = field(default_factory=list)
+    """Feature name, and: None for a number; how many ids, or the vocabulary that tells."""
+
+    def __call__(self, raw: Tensors) -> Tensors:
+        """Makes all features of a batch.
+
+        Args:
+            raw: by column name, tensors of shape [rows].
+
+        Returns:
+            By feature name, float32 or int64 tensors of shape [rows].
+        """
+        self._described.clear()
+        outputs: Tensors = {}
+        self._add_numbers(raw, outputs)
+        for group in self.features.categorical:
+            for name in group.columns:
+                self._add(outputs, name, *self._category(_as_text(raw[name]), group, name))
+        for cross in self.features.crosses:
+            text = tf.strings.join([_as_text(raw[name]) for name in cross.columns], _SEPARATOR)
+            ids = tf.strings.to_hash_bucket_fast(text, cross.hash_buckets)
+            self._add(outputs, "_x_".join(cross.columns), ids, cross.hash_buckets)
+        return outputs
+
+    def describe(self, vocabulary_size: VocabularySize) -> list[Feature]:
+        """Lists the features that the last call made, now that vocabularies have been analyzed."""
+        return [
+            Feature(name=name, kind="number")
+            if size is None
+            else Feature(
+                name=name,
+                kind="category",
+                categories=_ids(vocabulary_size(size), size) if isinstance(size, str) else size,
+            )
+            for name, size in self._described
+        ]
+
+    def _add(self, outputs: Tensors, name: str, value: tf.Tensor, size: int | str | None) -> None:
+        if name in outputs:
+            raise InputError(f"two features would be called '{name}'; rename a column or take one out")
+        outputs[name] = value
+        self._described.append((name, size))
+
+    def _add_numbers(self, raw: Tensors, outputs: Tensors) -> None:
+        """Adds all numbers. Those scaled alike are one matrix, so that one analysis serves them all."""
+        by_scale: dict[str, dict[str, tf.Tensor]] = {"z_score": {}, "min_max": {}, "none": {}}
+        indicators: Tensors = {}
+        for group in self.features.numeric:
+            for name in group.columns:
+                number = _as_number(raw[name])
+                if group.indicator:
+                    indicators[f"{name}_missing"] = tf.cast(tf.math.is_nan(number), tf.float32)
+                number = tf.math.log1p(tf.maximum(number, 0.0)) if group.log else number
+                number = _or_zero(number) if group.missing == "zero" else number
+                if group.scale == "quantile_buckets":
+                    self._add(outputs, name, *_bucket(number, group))
+                else:
+                    by_scale[group.scale][name] = number
+        for group in self.features.datetime:
+            for name in group.columns:
+                self._add_time(name, raw[name], group.parts, group.cycles, by_scale["z_score"], outputs)
+        for scale, numbers in by_scale.items():
+            if numbers:
+                scaled = _SCALES[scale](tf.stack(list(numbers.values()), axis=1))
+                for index, name in enumerate(numbers):
+                    self._add(outputs, name, scaled[:, index], None)
+        for name, value in indicators.items():
+            self._add(outputs, name, value, None)
+
+    def _add_time(
+        self,
+        name: str,
+        seconds: tf.Tensor,
+        parts: Sequence[DatePart],
+        cycles: Sequence[str],
+        numbers: dict[str, tf.Tensor],
+        outputs: Tensors,
+    ) -> None:
+        missing = tf.equal(seconds, MISSING_INTEGER)
+        values = time_parts(tf.where(missing, tf.zeros_like(seconds), seconds))
+        for part in parts:
+            if part == "year":
+                year = tf.cast(values[part], tf.float32)
+                numbers[f"{name}_year"] = tf.where(missing, tf.fill(tf.shape(year), math.nan), year)
+                continue
+            ids = values[part] - _FIRST[part] + 1
+            self._add(outputs, f"{name}_{part}", tf.where(missing, tf.zeros_like(ids), ids), _PART_CATEGORIES[part])
+        for cycle in cycles:
+            angle = tf.cast(values[cycle], tf.float32) * (2 * math.pi / _CYCLES[cycle])
+            for function in (tf.sin, tf.cos):
+                wave = tf.where(missing, tf.zeros_like(angle), function(angle))
+                self._add(outputs, f"{name}_{cycle}_{function.__name__}", wave, None)
+
+    def _category(self, text: tf.Tensor, group: CategoricalFeatures, name: str) -> tuple[tf.Tensor, int | str]:
+        """Gives ids, with 0 for a missing value, and what tells how many there are."""
+        missing = tf.equal(text, "")
+        if group.hash_buckets:
+            ids, size = tf.strings.to_hash_bucket_fast(text, group.hash_buckets), group.hash_buckets + 1
+            return tf.where(missing, tf.zeros_like(ids), ids + 1), size
+        domain = self.domains.get(name, [])
+        if 0 < len(domain) <= _SMALL_DOMAIN and group.min_frequency == 1 and group.top_k is None:
+            # A closed domain is a vocabulary: no pass over the data is needed for it.
+            matches = tf.equal(tf.expand_dims(text, 1), tf.constant([domain]))
+            unknown = len(domain) + tf.strings.to_hash_bucket_fast(text, group.oov_buckets)
+            ids = tf.where(tf.reduce_any(matches, 1), tf.argmax(matches, 1), unknown)
+            return tf.where(missing, tf.zeros_like(ids), ids + 1), len(domain) + group.oov_buckets + 1
+        index = [column.name for column in self.inputs].index(name)
+        vocabulary_name = f"vocabulary_{index}_{group.oov_buckets}"
+        vocabulary = tft.vocabulary(
+            tf.boolean_mask(text, ~missing),
+            top_k=group.top_k,
+            frequency_threshold=group.min_frequency,
+            vocab_filename=vocabulary_name,
+        )
+        ids = tft.apply_vocabulary(text, vocabulary, num_oov_buckets=group.oov_buckets)
+        return tf.where(missing, tf.zeros_like(ids), ids + 1), vocabulary_name
+
+
+def _ids(vocabulary_size: int, vocabulary_name: str) -> int:
+    return vocabulary_size + int(vocabulary_name.rpartition("_")[2]) + 1
+
+
+def _as_number(value: tf.Tensor) -> tf.Tensor:
+    if value.dtype == tf.int64:
+        number = tf.cast(value, tf.float32)
+        return tf.where(tf.equal(value, MISSING_INTEGER), tf.fill(tf.shape(number), math.nan), number)
+    return tf.cast(value, tf.float32)
+
+
+def _as_text(value: tf.Tensor) -> tf.Tensor:
+    if value.dtype == tf.string:
+        return value
+    if value.dtype == tf.int64:
+        text = tf.strings.as_string(value)
+        return tf.where(tf.equal(value, MISSING_INTEGER), tf.fill(tf.shape(text), ""), text)
+    text = tf.strings.as_string(value)
+    return tf.where(tf.math.is_nan(value), tf.fill(tf.shape(text), ""), text)
+
+
+def _or_zero(value: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.math.is_nan(value), tf.zeros_like(value), value)
+
+
+def _z_score(matrix: tf.Tensor) -> tf.Tensor:
+    """Missing values do not count in the analysis, and become the mean: 0."""
+    return _or_zero(tft.scale_to_z_score(matrix, elementwise=True))
+
+
+def _min_max(matrix: tf.Tensor) -> tf.Tensor:
+    filled = _or_mean(matrix)
+    low, high = tft.min(filled, reduce_instance_dims=False), tft.max(filled, reduce_instance_dims=False)
+    return tf.math.divide_no_nan(filled - low, high - low)
+
+
+def _or_mean(matrix: tf.Tensor) -> tf.Tensor:
+    mean = _or_zero(tft.mean(matrix, reduce_instance_dims=False))
+    return tf.where(tf.math.is_nan(matrix), tf.zeros_like(matrix) + mean, matrix)
+
+
+_SCALES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"z_score": _z_score, "min_max": _min_max, "none": _or_mean}
+
+
+def _bucket(number: tf.Tensor, group: NumericFeatures) -> tuple[tf.Tensor, int]:
+    """Gives the quantile's id, with 0 for a missing value, and how many ids there are."""
+    missing = tf.math.is_nan(number)
+    known = _or_zero(number)
+    boundaries = tft.quantiles(
+        known, group.buckets, epsilon=0.01, weights=tf.cast(~missing, tf.float32), reduce_instance_dims=True
+    )
+    ids = tft.apply_buckets(known, boundaries)
+    return tf.where(missing, tf.zeros_like(ids), ids + 1), group.buckets + 1
+
+
+def time_parts(seconds: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Takes times apart, in the proleptic Gregorian calendar, UTC.
+
+    Integer arithmetic over eras of 400 years that start in March (H. Hinnant, chrono-Compatible Low-Level
+    Date Algorithms).
+
+    Args:
+        seconds: int64 since 1970-01-01, shape [rows]; may be negative.
+
+    Returns:
+        int64 tensors: year, month 1–12, day 1–31, day_of_year 1–366, weekday 0–6 (Monday is 0), hour, minute.
+    """
+    days = tf.math.floordiv(seconds, 86_400)
+    in_day = seconds - days * 86_400
+    shifted = days + 719_468
+    era = tf.math.floordiv(shifted, 146_097)
+    day_of_era = shifted - era * 146_097
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_from_march = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_from_march + 2) // 153
+    month = tf.where(month_from_march < 10, month_from_march + 3, month_from_march - 9)
+    year = year_of_era + era * 400 + tf.cast(month <= 2, tf.int64)
+    is_leap = tf.cast((year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0)), tf.int64)
+    before_march = tf.where(month <= 2, day_from_march - 306, day_from_march + 59 + is_leap)
+    return {
+        "year": year,
+        "month": month,
+        "day": day_from_march - (153 * month_from_march + 2) // 5 + 1,
+        "day_of_year": before_march + 1,
+        "weekday": tf.math.floormod(days + 3, 7),
+        "hour": in_day // 3_600,
+        "minute": in_day // 60 % 60,
+    }
+
+
+class UserPreprocessing:
+    """The user's `preprocessing_fn`, given inputs as TFX would: by the schema's presence, dense or sparse."""
+
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Column], label: str) -> None:
+        self._function = function
+        self._inputs = inputs
+        self._label = label
+
+    def __call__(self, raw: Tensors) -> dict[str, Any]:
+        """Calls it.
+
+        Raises:
+            InputError: it raises, or returns something else than a dict of tensors.
+        """
+        inputs = {column.name: _as_tfx(raw[column.name], column) for column in self._inputs}
+        try:
+            outputs = self._function(inputs)
+        except Exception as error:
+            raise failure("preprocessing_fn", error) from error
+        if not isinstance(outputs, dict) or not outputs:
+            raise InputError(
+                f"preprocessing_fn of the user module returned {type(outputs).__name__} (wanted: a dict of tensors by "
+                "feature name); return one"
+            )
+        labels = {self._label, f"{self._label}_xf"}
+        return {name: _as_dense(value, name) for name, value in outputs.items() if name not in labels}
+
+
+def _as_tfx(value: tf.Tensor, column: Column) -> Any:
+    """Gives [rows, 1] for a required column, else a SparseTensor that leaves missing values out."""
+    if column.required:
+        return tf.expand_dims(value, 1)
+    if value.dtype == tf.string:
+        present = tf.not_equal(value, "")
+    elif value.dtype == tf.int64:
+        present = tf.not_equal(value, MISSING_INTEGER)
+    else:
+        present = ~tf.math.is_nan(value)
+    rows = tf.where(present)
+    shape = tf.stack([tf.shape(value, tf.int64)[0], tf.reduce_max(tf.cast(present, tf.int64))])
+    return tf.SparseTensor(tf.concat([rows, tf.zeros_like(rows)], 1), tf.boolean_mask(value, present), shape)
+
+
+def _as_dense(value: Any, name: str) -> tf.Tensor:
+    if not isinstance(value, tf.Tensor | tf.SparseTensor):
+        raise InputError(f"preprocessing_fn: output '{name}' is a {type(value).__name__}; return tensors")
+    if value.dtype == tf.string:
+        raise InputError(f"preprocessing_fn: output '{name}' is text; give ids or numbers, e.g. by a vocabulary")
+    tensor = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
+    if tensor.shape.rank == 2 and isinstance(value, tf.SparseTensor):
+        tensor = tf.reshape(tensor[:, :1], [-1])
+    if tensor.shape.rank not in (1, 2) or (tensor.shape.rank == 2 and tensor.shape[1] is None):
+        raise InputError(f"preprocessing_fn: output '{name}' has shape {tensor.shape}; return [rows] or [rows, width]")
+    return tf.cast(tensor, tf.int64 if tensor.dtype.is_integer or tensor.dtype.is_bool else tf.float32)
