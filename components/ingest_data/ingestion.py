@@ -93,7 +93,8 @@ class _Rows:
                     f"split '{split}' is empty: all {sum(self.counts.values()):,} rows are on the other side of "
                     f"data.split ({describe(self._data.split)}); change it or data.window"
                 )
-            self._labels[split].check(varied=split == TRAIN)
+        for split, label in self._labels.items():
+            label.check(varied=split == TRAIN)
         self._keys.check([writer.path for writer in writers.values()])
         for warning in self._leaks.warnings():
             _print(f"warning: {warning}")

@@ -130,24 +130,27 @@ class Reader:
 
     def _csv(self, uri: str, path: Path, form: FileFormat, columns: list[Column]) -> Iterator[pa.RecordBatch]:
         """Streams CSV; starts over, after the rows already given, when a column must be read as text instead."""
+        with path.open("rb") as stream:
+            header = _first_lines(stream, form, self.data.csv)[0]
         given = 0
         last: pa.RecordBatch | None = None
         while True:
             try:
-                for batch in _after(given, self._csv_once(path, form, columns)):
+                for batch in _after(given, self._csv_once(path, form, columns, header[-1])):
                     yield batch
                     given += batch.num_rows
                     last = batch
             except pa.ArrowInvalid as error:
-                if not self._reads_as_text(error, path, form):
+                if not self._reads_as_text(error, header):
                     raise
             else:
                 break
-        if last is not None and last.num_rows and "\n" in str(last.column(_last_text(last))[-1]):
+        # Arrow takes all that follows a quote that is never closed for one value, without a word.
+        if last is not None and "\n" in str(last.column(header[-1])[-1]):
             _check_quotes(uri, path, form, self.data.csv)
 
-    def _csv_once(self, path: Path, form: FileFormat, columns: list[Column]) -> Iterator[pa.RecordBatch]:
-        types = {column.name: self._cell_type(column) for column in columns}
+    def _csv_once(self, path: Path, form: FileFormat, columns: list[Column], last: str) -> Iterator[pa.RecordBatch]:
+        types = {last: pa.string()} | {column.name: self._cell_type(column) for column in columns}
         options = _csv_options(self.data.csv, types, list(types))
         with pa.OSFile(str(path)) as file, pa.csv.open_csv(_decompressed(file, form), *options) as stream:
             yield from stream
@@ -157,12 +160,10 @@ class Reader:
             return pa.string()
         return pa.int64() if pa.types.is_integer(column.type) else pa.float64()
 
-    def _reads_as_text(self, error: pa.ArrowInvalid, path: Path, form: FileFormat) -> bool:
+    def _reads_as_text(self, error: pa.ArrowInvalid, header: list[str]) -> bool:
         match = _CONVERSION.search(str(error))
         if match is None or match[2] == "string":
             return False
-        with path.open("rb") as stream:
-            header = _first_lines(stream, form, self.data.csv)[0]
         self._as_text.add(header[int(match[1])])
         return True
 
@@ -270,7 +271,7 @@ def _text(stream: IO[bytes], form: FileFormat, options: CsvOptions) -> io.TextIO
 
 
 def _check_quotes(uri: str, path: Path, form: FileFormat, options: CsvOptions) -> None:
-    """Refuses a file whose last quote is never closed: Arrow takes the rest of the file for one value."""
+    """Refuses a file whose last quote is never closed."""
     with path.open("rb") as stream:
         text = _text(stream, form, options)
         try:
@@ -280,10 +281,6 @@ def _check_quotes(uri: str, path: Path, form: FileFormat, options: CsvOptions) -
             raise DataRejectedError(
                 f"'{uri}': a quote ({options.quote}) is never closed ({error}); fix the source, or set data.csv.quote"
             ) from error
-
-
-def _last_text(batch: pa.RecordBatch) -> int:
-    return max((i for i, kind in enumerate(batch.schema.types) if pa.types.is_string(kind)), default=0)
 
 
 def _after(rows: int, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -318,7 +315,7 @@ def _csv_options(
 def _arrow_encoding(encoding: str) -> str:
     """Spells UTF-8 as Arrow does, which then reads it without transcoding and skips a byte order mark."""
     name = codecs.lookup(encoding).name
-    return "utf8" if name in ("utf-8", "utf-8-sig", "ascii") else name
+    return "utf8" if name in ("utf-8", "utf-8-sig") else name
 
 
 def _check_encoding(encoding: str) -> None:
