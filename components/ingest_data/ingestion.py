@@ -16,7 +16,7 @@ from components.errors import DataRejectedError
 from components.ingest_data.keys import UniqueKeys
 from components.ingest_data.labels import LabelValues, LeakSample
 from components.ingest_data.parts import PartWriter
-from components.ingest_data.readers import Reader, local_copy
+from components.ingest_data.readers import Reader
 from components.ingest_data.splits import EVAL, TRAIN, assignment, describe
 from components.ingest_data.structure import Structure, check_structure
 from components.schema import columns, format_schema, parse_schema
@@ -108,7 +108,7 @@ class _Rows:
         last_line = time.monotonic()
         for number, file in enumerate(files, 1):
             rows = 0
-            with local_copy(file) as (path, digest):
+            with reader.local_copy(file) as (path, digest):
                 for batch in reader.batches(file, path, self._columns):
                     self._split(batch, writers)
                     rows += batch.num_rows

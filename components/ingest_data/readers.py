@@ -8,16 +8,16 @@ import encodings.aliases
 import hashlib
 import io
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from fsspec.core import strip_protocol
 
 from components import storage
 from components.errors import DataRejectedError, InputError
@@ -67,16 +67,16 @@ class FileFormat:
     compression: Literal["gzip", "zstd"] | None = None
 
 
-@dataclass
 class Reader:
     """Reads the files of one source."""
 
-    data: Data
-    _as_text: set[str] = field(default_factory=set)
-    """CSV columns with cells that Arrow's own conversion refused, e.g. 1.0 in an integer column."""
-
-    def __post_init__(self) -> None:
-        _check_encoding(self.data.csv.encoding)
+    def __init__(self, data: Data) -> None:
+        _check_options(data.csv)
+        self.data = data
+        # One file system for all files and threads: fsspec would make, and log in, another for each thread.
+        self._fs, _ = storage.filesystem(data.source)
+        self._as_text: set[str] = set()
+        """CSV columns with cells that Arrow's own conversion refused, e.g. 1.0 in an integer column."""
 
     def shape(self, file: SpanFile) -> Shape:
         """Reads a file's header or footer.
@@ -88,27 +88,42 @@ class Reader:
         form = file_format(file.uri, self.data)
         if not file.size:
             raise DataRejectedError(f"'{file.uri}' is empty (0 bytes); supply it again")
-        fs, path = storage.filesystem(file.uri)
-        with storage.reaching(file.uri), fs.open(path, "rb", block_size=_HEADER_BLOCK) as stream:
+        with self._open(file) as stream:
             _check_magic(file.uri, stream.read(16), form)
             stream.seek(0)
-            return (
-                _parquet_shape(file, stream)
-                if form.kind == "parquet"
-                else _csv_shape(file, stream, form, self.data.csv)
-            )
+            if form.kind == "parquet":
+                return _parquet_shape(file, stream)
+            return _csv_shape(file, stream, form, self.data.csv)
 
     def inferred_types(self, file: SpanFile) -> dict[str, pa.DataType]:
         """Gives the types that a file's columns have: Parquet's own, or those of the first block of a CSV."""
         form = file_format(file.uri, self.data)
-        fs, path = storage.filesystem(file.uri)
-        with storage.reaching(file.uri), fs.open(path, "rb") as stream, _rejecting(file.uri, self.data.csv):
+        with self._open(file) as stream, _rejecting(file.uri, self.data.csv):
             if form.kind == "parquet":
                 schema = pq.ParquetFile(stream).schema_arrow
             else:
                 opened = _decompressed(pa.PythonFile(stream, "r"), form)
                 schema = pa.csv.open_csv(opened, *_csv_options(self.data.csv, {}, None)).schema
         return {name: schema.field(name).type for name in schema.names}
+
+    @contextlib.contextmanager
+    def local_copy(self, file: SpanFile) -> Iterator[tuple[Path, str]]:
+        """Gives a file on the local disk and the SHA-256 of its content, in hex. A remote file is fetched, once."""
+        source = strip_protocol(file.uri)
+        if not storage.is_remote(file.uri):
+            yield Path(source), _digest(Path(source))
+            return
+        with tempfile.TemporaryDirectory(prefix="ingest_data-") as folder:
+            copy = Path(folder) / "copy"
+            with storage.reaching(file.uri):
+                self._fs.get_file(source, str(copy))
+            yield copy, _digest(copy)
+
+    @contextlib.contextmanager
+    def _open(self, file: SpanFile) -> Iterator[IO[bytes]]:
+        path = strip_protocol(file.uri)
+        with storage.reaching(file.uri), self._fs.open(path, "rb", block_size=_HEADER_BLOCK) as stream:
+            yield stream
 
     def batches(self, file: SpanFile, path: Path, columns: list[Column]) -> Iterator[pa.RecordBatch]:
         """Streams a local copy of a file, with these columns in this order and of these types.
@@ -125,7 +140,7 @@ class Reader:
                 first_row += batch.num_rows
 
     def _parquet(self, path: Path, columns: list[Column]) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=[column.name for column in columns])
 
     def _csv(self, uri: str, path: Path, form: FileFormat, columns: list[Column]) -> Iterator[pa.RecordBatch]:
@@ -185,24 +200,6 @@ def file_format(uri: str, data: Data) -> FileFormat:
         f"'{uri}': the name tells no format ({', '.join(_CSV_NAMES + _PARQUET_NAMES)}; with .gz or .zst); "
         "set data.format to csv or parquet"
     )
-
-
-@contextlib.contextmanager
-def local_copy(file: SpanFile) -> Iterator[tuple[Path, str]]:
-    """Gives a file on the local disk and the SHA-256 of its content, in hex. A remote file is fetched first, once."""
-    fs, path = storage.filesystem(file.uri)
-    if not storage.is_remote(file.uri):
-        with Path(path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        yield Path(path), digest
-        return
-    with tempfile.NamedTemporaryFile(prefix="ingest_data-") as copy:
-        with storage.reaching(file.uri), fs.open(path, "rb", cache_type="readahead") as stream:
-            shutil.copyfileobj(stream, copy, 1 << 22)
-        copy.flush()
-        copy.seek(0)
-        digest = hashlib.file_digest(copy, "sha256").hexdigest()
-        yield Path(copy.name), digest
 
 
 def _conformed(batch: pa.RecordBatch, columns: list[Column], uri: str, first_row: int) -> pa.RecordBatch:
@@ -316,6 +313,20 @@ def _arrow_encoding(encoding: str) -> str:
     """Spells UTF-8 as Arrow does, which then reads it without transcoding and skips a byte order mark."""
     name = codecs.lookup(encoding).name
     return "utf8" if name in ("utf-8", "utf-8-sig") else name
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_options(options: CsvOptions) -> None:
+    for name, character in (("delimiter", options.delimiter), ("quote", options.quote)):
+        if not character.isascii() or character in "\r\n":
+            raise InputError(f"data.csv.{name} is {character!r}; use an ASCII character that ends no line")
+    if options.delimiter == options.quote:
+        raise InputError(f"data.csv: {options.quote!r} is the delimiter and the quote; they must differ")
+    _check_encoding(options.encoding)
 
 
 def _check_encoding(encoding: str) -> None:

@@ -73,20 +73,30 @@ def _structure(reader: Reader, first_file: SpanFile, first: Shape, task: Task, s
     for setting, names in named.items():
         for name in names:
             _check_name(setting, name, schema, first)
+    if not schema:
+        columns = _inferred(reader, first_file, first.names)
+        return Structure(columns, first.names, [])
     extra = [name for name in first.names if name not in schema]
     needed = [name for name in extra if name in data.key or name in split_columns(data)]
-    columns = list(schema.values())
-    if not schema or needed:
-        types = reader.inferred_types(first_file)
-        for name in needed if schema else first.names:
-            column = column_of(name, types[name])
-            if column is None:
-                raise DataRejectedError(
-                    f"'{first.uri}': column '{name}' is {types[name]}, which no table of ours can hold; drop it"
-                )
-            columns.append(column)
-    kept = [column.name for column in columns if not schema or column.name in schema or column.name in data.key]
-    return Structure(columns, kept, [name for name in extra if name not in kept] if schema else [])
+    columns = [*schema.values(), *(_inferred(reader, first_file, needed) if needed else [])]
+    kept = [column.name for column in columns if column.name in schema or column.name in data.key]
+    return Structure(columns, kept, [name for name in extra if name not in kept])
+
+
+def _inferred(reader: Reader, file: SpanFile, names: Sequence[str]) -> list[Column]:
+    """Gives columns that no schema describes, by a file's own types."""
+    types = reader.inferred_types(file)
+    columns = []
+    for position, name in enumerate(names, 1):
+        column = column_of(name, types[name])
+        if not name:
+            raise DataRejectedError(f"'{file.uri}': column {position} has no name; name it, or write no index")
+        if column is None:
+            raise DataRejectedError(
+                f"'{file.uri}': column '{name}' is {types[name]}, which no table of ours can hold; drop it"
+            )
+        columns.append(column)
+    return columns
 
 
 def _check_name(setting: str, name: str, schema: dict[str, Column], first: Shape) -> None:

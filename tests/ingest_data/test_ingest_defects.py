@@ -263,6 +263,16 @@ DEFECTS = [
         "unknown encoding 'utf8x'; did you mean 'utf8'?",
         {"csv": {"encoding": "utf8x"}},
     ),
+    Defect("delimiter that is no ASCII", nothing, INPUT, "data.csv.delimiter is '§'", {"csv": {"delimiter": "§"}}),
+    Defect("delimiter that is the quote", nothing, INPUT, "they must differ", {"csv": {"delimiter": '"'}}),
+    Defect(
+        "column without a name",
+        content(csv_text(JANUARY, ["", *COLUMNS]), "rows.csv"),
+        REJECTED,
+        "column 1 has no name",
+        {"source": "rows.csv"},
+        schema="",
+    ),
     # Configuration against the data
     Defect(
         "unknown split column",
