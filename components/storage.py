@@ -5,6 +5,7 @@ Credentials and endpoints come from the environment, as the cloud's own tools re
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -17,6 +18,8 @@ SCHEMES = ("gs", "s3", "file")
 # gcsfs would otherwise ask for each bucket's kind, through a second API (0.9 s of imports, a permission of its own,
 # a warning where an emulator lacks it), to gain atomic folder renames, which nothing here needs.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+# It also logs, with a traceback, each error that it raises.
+logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
 _CLIENTS = ("aiohttp", "botocore", "gcsfs", "google")
 
 
