@@ -1,0 +1,77 @@
+"""What a model takes and gives: `spec.json` beside the SavedModel."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from components.artifacts import MODEL_SPEC
+from components.errors import InputError
+from components.features import Label
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelInput(_Record):
+    """A raw column that the model takes."""
+
+    name: str
+    """Of the column, and of the feature in a tf.Example."""
+    tensor: str
+    """Of the input of `serving_default`; differs from the name only where TensorFlow does not allow it."""
+    dtype: Literal["string", "int64", "float32"]
+    required: bool
+    """A row without a value is refused."""
+
+
+class ModelOutput(_Record):
+    """A tensor that the model gives, for each row."""
+
+    name: str
+    dtype: Literal["string", "float32"]
+    width: int | None = None
+    """None: one value a row."""
+
+
+class ModelSpec(_Record):
+    """A model's interface and origin."""
+
+    inputs: list[ModelInput]
+    """Shape [rows] each; a missing value is the marker of `rows.py`."""
+    outputs: list[ModelOutput]
+    """binary: probability. multiclass: probabilities, class. regression: value."""
+    label: Label
+    weights_digest: str
+    """SHA-256, in hex, of the weights, features and vocabularies; models with one digest answer alike."""
+    train_rows: int
+    libraries: dict[str, str]
+    """Versions, by package."""
+
+
+def write_spec(model: Path, spec: ModelSpec) -> None:
+    """Writes `spec` into a model's directory."""
+    (model / MODEL_SPEC).write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+
+
+def read_spec(model: Path) -> ModelSpec:
+    """Reads the spec of a model, or of predictions, which hold a copy.
+
+    Raises:
+        InputError: the directory is no model of ours.
+    """
+    path = model / MODEL_SPEC
+    if not path.is_file():
+        raise InputError(f"'{model}' has no {MODEL_SPEC}; give a model that train_model exported")
+    return ModelSpec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def outputs_of(label: Label) -> list[ModelOutput]:
+    """Lists what a model for a label gives."""
+    if label.kind == "binary":
+        return [ModelOutput(name="probability", dtype="float32")]
+    if label.kind == "regression":
+        return [ModelOutput(name="value", dtype="float32")]
+    probabilities = ModelOutput(name="probabilities", dtype="float32", width=len(label.classes))
+    return [probabilities, ModelOutput(name="class", dtype="string")]

@@ -1,0 +1,107 @@
+"""Exporting: one SavedModel that takes raw rows, with the transform graph and the network inside."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.artifacts import MODEL_VERSION
+from components.features import FEATURES, FeatureSpec
+from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
+from components.rows import marker
+from components.train_model.packing import Packing
+from components.transform_graph import TransformGraph
+
+
+class RawRowsModel(tf.Module):
+    """Raw rows to predictions."""
+
+    def __init__(
+        self, graph: TransformGraph, network: keras.Model, packing: Packing, mean: float, scale: float
+    ) -> None:
+        """Args: mean, scale: of the label, for a regression; the network gives (label - mean) / scale."""
+        super().__init__()
+        self.graph = graph
+        self.network = network
+        self._packing = packing
+        self._mean = mean
+        self._scale = scale
+
+    def predict(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Predicts rows: by column name, tensors of shape [rows]."""
+        label = self.graph.spec.label
+        logits = self.network(self._packing.pack(self.graph(dict(raw))), training=False)
+        if label.kind == "binary":
+            return {"probability": tf.sigmoid(logits[:, 0])}
+        if label.kind == "regression":
+            return {"value": logits[:, 0] * self._scale + self._mean}
+        probabilities = tf.nn.softmax(logits)
+        return {
+            "probabilities": probabilities,
+            "class": tf.gather(tf.constant(label.classes), tf.argmax(probabilities, 1)),
+        }
+
+
+def export(model: RawRowsModel, transform_graph: Path, train_rows: int, output: Path) -> ModelSpec:
+    """Writes the SavedModel, with both signatures, and spec.json.
+
+    Args:
+        model: to export.
+        transform_graph: that it was trained on.
+        train_rows: how many it learned from.
+        output: directory of the model.
+    """
+    spec = model.graph.spec
+    tensors = {name: tensor.name for name, tensor in model.graph.input_signature.items()}
+
+    def serve_raw(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model.predict({name: raw[tensor] for name, tensor in tensors.items()})
+
+    def serve_tf_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = {i.name: tf.io.FixedLenFeature([], tf.as_dtype(i.dtype), marker(i.dtype)) for i in spec.inputs}
+        return model.predict(tf.io.parse_example(examples, features))
+
+    signature = {tensor.name: tensor for tensor in model.graph.input_signature.values()}
+    tf.saved_model.save(
+        model,
+        str(output / MODEL_VERSION),
+        signatures={
+            "serving_default": tf.function(serve_raw).get_concrete_function(**signature),
+            "serve_tf_examples": tf.function(serve_tf_examples).get_concrete_function(
+                tf.TensorSpec([None], tf.string, name="examples")
+            ),
+        },
+    )
+    inputs = [ModelInput(name=i.name, tensor=tensors[i.name], dtype=i.dtype, required=i.required) for i in spec.inputs]
+    model_spec = ModelSpec(
+        inputs=inputs,
+        outputs=outputs_of(spec.label),
+        label=spec.label,
+        weights_digest=digest(model.network, transform_graph),
+        train_rows=train_rows,
+        libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "tensorflow-transform": tft.__version__},
+    )
+    write_spec(output, model_spec)
+    return model_spec
+
+
+def digest(network: keras.Model, transform_graph: Path) -> str:
+    """Names how a model answers: SHA-256, in hex, of its weights, features and vocabularies."""
+    result = hashlib.sha256((transform_graph / FEATURES).read_bytes())
+    for weights in network.get_weights():
+        result.update(np.ascontiguousarray(weights).tobytes())
+    for asset in sorted((transform_graph / "transform_fn" / "assets").glob("*")):
+        result.update(asset.name.encode() + asset.read_bytes())
+    return result.hexdigest()
+
+
+def label_scale(spec: FeatureSpec, labels: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Gives mean and standard deviation of a regression's labels, else 0 and 1."""
+    if spec.label.kind != "regression":
+        return 0.0, 1.0
+    return float(labels.mean(dtype=np.float64)), float(labels.std(dtype=np.float64)) or 1.0
