@@ -61,7 +61,7 @@ def evaluate(
     html = page(result, observations, evaluation)
     with whole(evaluation_result) as folder:
         write_evaluation(folder, result)
-    _write_report(Path(report), html)
+    write_report(Path(report), html)
     return result
 
 
@@ -217,7 +217,8 @@ def _warnings(observations: Observations, tables: Sequence[SliceTable], metrics:
     return found
 
 
-def _write_report(path: Path, html: str) -> None:
+def write_report(path: Path, html: str) -> None:
+    """Writes the page whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(html, encoding="utf-8")

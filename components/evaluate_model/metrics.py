@@ -96,6 +96,7 @@ def measure(predictions: Predictions) -> Values:
     with warnings.catch_warnings():
         # An undefined metric is an expected result here, not a surprise.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true", UserWarning)
         return _MEASURES[predictions.task.type](predictions)
 
 

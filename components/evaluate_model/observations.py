@@ -208,12 +208,12 @@ def _scores(table: pa.Table, dataset: Path, task: Task, classes: tuple[str, ...]
         scores = _class_probabilities(table[column], dataset, classes)
     else:
         scores = _floats(table[column]).astype(np.float64 if task.type == "regression" else np.float32)
-    fine: Array = np.isfinite(scores) if task.type == "regression" else (scores >= 0) & (scores <= 1)
-    bad: Array = ~(fine.all(axis=1) if scores.ndim == 2 else fine)
+    fine = np.isfinite(scores) if task.type == "regression" else (scores >= 0) & (scores <= 1)
+    bad = ~fine.reshape(len(scores), -1).all(axis=1)
     if bad.any():
         allowed = "finite numbers" if task.type == "regression" else "probabilities in [0, 1]"
         raise DataRejectedError(
-            f"{bad.sum():,} of {len(bad):,} predictions of '{column}' are no {allowed}, e.g. "
+            f"{bad.sum():,} of {len(scores):,} predictions of '{column}' are no {allowed}, e.g. "
             f"{np.ravel(scores[bad][0])[0]}; look at the loss in the training report"
         )
     return scores

@@ -259,11 +259,14 @@ class _Regression:
         rows = self._total(counts)
         squares = self._total(counts * self._square)
         truth = self._total(counts * self._truth)
-        variation = self._total(counts * self._truth**2) - truth**2 / rows
+        squared_truth = self._total(counts * self._truth**2)
+        variation = squared_truth - truth**2 / rows
+        # What rounding leaves of 0 is no variation.
+        constant = self._constant | (variation <= 1e-12 * squared_truth)
         values = {
             "rmse": np.sqrt(squares / rows),
             "mae": self._total(counts * self._absolute) / rows,
-            "r2": np.where(self._constant | (variation <= 0), np.nan, 1 - squares / variation),
+            "r2": np.where(constant, np.nan, 1 - squares / variation),
             "median_absolute_error": self._medians(counts, rows),
             "quantile_loss": self._total(counts * self._pinball) / rows,
         }
