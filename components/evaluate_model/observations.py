@@ -1,7 +1,6 @@
 """Reads what was predicted and what came true."""
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.artifacts import MODEL_SPEC, read_manifest, split_files
+from components.artifacts import read_manifest, split_files
 from components.errors import DataRejectedError, InputError
 from components.evaluate_model.metrics import Array, Predictions, best_f1_threshold
 from components.features import class_names
 from components.labels import distinct_classes, positive_class
+from components.model_spec import read_spec
 from components.settings import Evaluation, Task
 
 SPLIT = "eval"
@@ -175,7 +175,7 @@ def _classes(train: pa.ChunkedArray, evaluated: pa.ChunkedArray, task: Task, pre
     if task.type == "binary":
         positive = positive_class(names, task)
         return (next((name for name in names if name != positive), f"not {positive}"), positive)
-    known = _model_classes(predictions)
+    known = read_spec(predictions).label.classes
     return (*known, *(name for name in names if name not in known))
 
 
@@ -221,7 +221,7 @@ def _scores(table: pa.Table, dataset: Path, task: Task, classes: tuple[str, ...]
 
 def _class_probabilities(values: pa.ChunkedArray, dataset: Path, classes: tuple[str, ...]) -> Array:
     """Puts a model's probabilities in the order of `classes`; a class that it does not know has none."""
-    model_classes = _model_classes(dataset)
+    model_classes = read_spec(dataset).label.classes
     widths = pc.unique(pc.fill_null(pc.list_value_length(values), 0)).to_pylist()
     if widths != [len(model_classes)]:
         raise InputError(
@@ -267,11 +267,3 @@ def _equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
 
 def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
-
-
-def _model_classes(dataset: Path) -> tuple[str, ...]:
-    """Reads the classes of a model, in the order of its probabilities, from the spec beside its predictions."""
-    path = dataset / MODEL_SPEC
-    if not path.is_file():
-        raise InputError(f"predictions '{dataset}' have no {MODEL_SPEC} (the model's classes); run predict_batch again")
-    return tuple(json.loads(path.read_text(encoding="utf-8"))["label"]["classes"])

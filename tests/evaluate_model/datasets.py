@@ -1,6 +1,5 @@
 """Datasets as ingest_data and predict_batch write them, small enough to read."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.artifacts import MODEL_SPEC, Manifest, write_manifest
+from components.artifacts import Manifest, write_manifest
 from components.evaluate_model.evaluation import evaluate
 from components.evaluation_result import EvaluationResult
+from components.features import Label
+from components.model_spec import ModelSpec, outputs_of, write_spec
 from components.settings import Evaluation, Task
 
 
 def write_dataset(
-    folder: Path, splits: Mapping[str, pa.Table], counts: Mapping[str, int] | None = None, classes: Any = None
+    folder: Path,
+    splits: Mapping[str, pa.Table],
+    counts: Mapping[str, int] | None = None,
+    classes: list[str] | None = None,
 ) -> Path:
     """Writes each split in two parts; `counts` overrides the manifest's rows."""
     for split, table in splits.items():
@@ -29,9 +33,15 @@ def write_dataset(
     rows = {split: table.num_rows for split, table in splits.items()}
     write_manifest(folder, Manifest(splits={**rows, **(counts or {})}, digest="0"))
     if classes is not None:
-        spec = {"label": {"name": "late", "kind": "multiclass", "classes": classes}}
-        (folder / MODEL_SPEC).write_text(json.dumps(spec))
+        write_spec(folder, spec(classes))
     return folder
+
+
+def spec(classes: list[str]) -> ModelSpec:
+    """The spec of a model for several classes."""
+    label = Label(name="late", kind="multiclass", classes=classes)
+    outputs = outputs_of(label)
+    return ModelSpec(inputs=[], outputs=outputs, label=label, weights_digest="0", train_rows=1, libraries={})
 
 
 @dataclass

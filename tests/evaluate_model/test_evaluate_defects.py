@@ -1,6 +1,5 @@
 """Defective inputs: each gets its error class and one line, and leaves nothing half-written."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from components.errors import DataRejectedError, InputError
-from tests.evaluate_model.datasets import Case, binary_case, flights, multiclass_case, regression_case
+from components.model_spec import write_spec
+from tests.evaluate_model.datasets import Case, binary_case, flights, multiclass_case, regression_case, spec
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ def remove_train(case: Case) -> None:
 
 
 def five_classes(case: Case) -> None:
-    spec = {"label": {"classes": list("abcde")}}
-    (case.folder / "predictions" / "spec.json").write_text(json.dumps(spec))
+    write_spec(case.folder / "predictions", spec(list("abcde")))
 
 
 def remove_spec(case: Case) -> None:
@@ -108,7 +107,7 @@ DEFECTS = [
     Defect("truncated part", binary(change=truncate), InputError, "cannot be read as Parquet"),
     Defect("no manifest", binary(change=remove_manifest), InputError, "has no manifest.json"),
     Defect("no train split", binary(change=remove_train), InputError, "has no split 'train'"),
-    Defect("no spec", lambda folder: multiclass_case(folder, change=remove_spec), InputError, "have no spec.json"),
+    Defect("no spec", lambda folder: multiclass_case(folder, change=remove_spec), InputError, "has no spec.json"),
     Defect("other classes", lambda folder: multiclass_case(folder, change=five_classes), InputError,
            "hold 3 probabilities a row, their spec 5 classes"),
     Defect("no distribution", lambda folder: multiclass_case(folder, eval=SKEWED), DataRejectedError,

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from components.evaluation_result import read_evaluation
-from tests.evaluate_model.datasets import Case, binary_case, flights, multiclass_case, regression_case
+from components.model_spec import write_spec
+from tests.evaluate_model.datasets import Case, binary_case, flights, multiclass_case, regression_case, spec
 
 CASES = {"binary": binary_case, "multiclass": multiclass_case, "regression": regression_case}
 
@@ -253,8 +254,7 @@ def test_production_with_its_classes_in_another_order_is_read_by_name(tmp_path):
     case.production = case.eval.set_column(2, "probabilities", pa.array(turned, pa.list_(pa.float32())))
 
     def turn_spec(written: Case) -> None:
-        spec = written.folder / "production" / "spec.json"
-        spec.write_text('{"label": {"classes": ["virginica", "versicolor", "setosa"]}}')
+        write_spec(written.folder / "production", spec(["virginica", "versicolor", "setosa"]))
 
     case.change = turn_spec
     result = case.evaluate()
