@@ -1,0 +1,224 @@
+"""The page that sums up a run: what happened, what came of it, what it cost."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from components import storage
+from components.artifacts import MODEL_SPEC, whole
+from components.errors import InputError
+from components.reports import render
+from components.run_records import StageRecord, in_order, read_record, record_files
+from components.settings import Prices
+
+REPORT = "report"
+INDEX = "index.html"
+SCHEMA = "schema.pbtxt"
+_TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_PAGES = {
+    "validate_data": ("validation.html", "Data validation"),
+    "train_model": ("training.html", "Training"),
+    "evaluate_model": ("evaluation.html", "Model evaluation"),
+}
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage on the page."""
+
+    record: StageRecord
+    offset: float
+    """Where its bar starts, in percent of the run."""
+    width: float
+    """Of its bar, in percent of the run."""
+    cost: float
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of one stage."""
+
+    title: str
+    source: str
+    """Where the stage wrote it."""
+    file: str
+    """Its name beside the summary."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One thing in the line from data to the published model."""
+
+    title: str
+    facts: Mapping[str, str]
+    """By name, what identifies it; empty: the run did not get there."""
+
+
+def summarize(state: str, run_name: str, pipeline_root: str, prices: Prices, page: str | Path) -> None:
+    """Writes the summary, and on a local disk also `<pipeline_root>/<run_name>/report/` with the stages' pages.
+
+    A record that cannot be read is named on the page, which matters most when something went wrong.
+
+    Args:
+        state: of the run as KFP calls it, e.g. SUCCEEDED.
+        run_name: of the run.
+        pipeline_root: folder of all runs; nobody keeps records in one that is not local.
+        prices: of an hour of resources.
+        page: the HTML file to write; it links to nothing.
+    """
+    is_local = not storage.is_remote(pipeline_root)
+    root = Path(pipeline_root.removeprefix("file://"))
+    records, faults = _records(root, run_name) if is_local else ([], [])
+    context = _context(state, run_name, records, prices) | {"faults": faults}
+    pages = _pages(records)
+    if is_local and (root / run_name).is_dir():
+        with whole(root / run_name / REPORT) as folder:
+            for one in pages:
+                shutil.copyfile(one.source, folder / one.file)
+            (folder / INDEX).write_text(render(_TEMPLATE, pages=pages, linked=True, **context), encoding="utf-8")
+    _write(Path(page), render(_TEMPLATE, pages=pages, linked=False, **context))
+
+
+def _records(root: Path, run_name: str) -> tuple[list[StageRecord], list[str]]:
+    """Reads what can be read, without the record of the stage that runs this; the rest as messages."""
+    records, faults = [], []
+    for file in record_files(root, run_name):
+        try:
+            records.append(read_record(file))
+        except InputError as error:
+            faults.append(str(error))
+    return in_order([record for record in records if record.stage != "report_run"]), faults
+
+
+def _context(state: str, run_name: str, records: list[StageRecord], prices: Prices) -> dict[str, object]:
+    failed = next((record for record in records if record.state == "failed"), None)
+    rows = _rows(records, prices)
+    evaluation = _artifact_metadata(records, "evaluate_model", "metrics")
+    return {
+        "run_name": run_name,
+        "passed": failed is None and state.upper() == "SUCCEEDED",
+        "state": state.lower(),
+        "failed": failed,
+        "rows": rows,
+        "seconds_total": _span(records),
+        "cached": sum(record.state == "cached" for record in records),
+        "started": next((record.started for record in records if record.started), None),
+        "cpu_seconds": sum(record.cpu_seconds for record in records),
+        "peak": max((record.peak_rss_bytes for record in records), default=0),
+        "cost": sum(row.cost for row in rows),
+        "prices": prices,
+        "judged": [record for record in records if record.parameters.get("verdict")],
+        "metrics": {name: value for name, value in evaluation.items() if isinstance(value, int | float)},
+        "lineage": _lineage(records),
+        "gib": _GIB,
+    }
+
+
+def _rows(records: list[StageRecord], prices: Prices) -> list[Row]:
+    total = _span(records) or 1.0
+    first = min((record.started for record in records if record.started), default=None)
+    return [
+        Row(
+            record,
+            100 * _seconds(first, record.started) / total,
+            100 * _seconds(record.started, record.ended) / total,
+            _cost(record, prices),
+        )
+        for record in records
+    ]
+
+
+def _cost(record: StageRecord, prices: Prices) -> float:
+    """Prices the CPU time that was used, and the peak memory for as long as the stage ran."""
+    gib_hours = record.peak_rss_bytes / _GIB * record.wall_seconds / 3600
+    return record.cpu_seconds / 3600 * prices.cpu_hour + gib_hours * prices.gib_hour
+
+
+def _span(records: Iterable[StageRecord]) -> float:
+    """Gives the seconds from the first start to the last end."""
+    records = list(records)
+    first = min((record.started for record in records if record.started), default=None)
+    return _seconds(first, max((record.ended for record in records if record.ended), default=None))
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float:
+    return max((end - start).total_seconds(), 0.0) if start and end else 0.0
+
+
+def _pages(records: list[StageRecord]) -> list[Page]:
+    """Lists the stages' pages that are there."""
+    sources = {record.stage: record.artifacts["report"].uri for record in records if "report" in record.artifacts}
+    return [
+        Page(title, sources[stage], file)
+        for stage, (file, title) in _PAGES.items()
+        if stage in sources and Path(sources[stage]).is_file()
+    ]
+
+
+def _lineage(records: list[StageRecord]) -> list[Link]:
+    """Follows the data to the published model, as far as the run came."""
+    data = _artifact_metadata(records, "ingest_data", "examples")
+    spans = str(data.get("spans", "")).split(", ")
+    window = f"{spans[0]} … {spans[-1]} ({len(spans)})" if len(spans) > 2 else ", ".join(spans)
+    published = _stage(records, "publish_model")
+    parameters = published.parameters if published else {}
+    return [
+        Link("Data", _texts({**data, "spans": window}, "spans", "train", "eval", "digest")),
+        Link("Schema", _file_digest(_uri(records, "validate_data", "schema"), SCHEMA)),
+        Link("Transform", _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest")),
+        Link("Model", _model_digest(_uri(records, "train_model", "trained"))),
+        Link("Published", _texts(parameters, "version", "uri")),
+    ]
+
+
+def _stage(records: list[StageRecord], stage: str) -> StageRecord | None:
+    return next((record for record in records if record.stage == stage), None)
+
+
+def _artifact_metadata(records: list[StageRecord], stage: str, artifact: str) -> dict[str, object]:
+    record = _stage(records, stage)
+    return record.artifacts[artifact].metadata if record and artifact in record.artifacts else {}
+
+
+def _uri(records: list[StageRecord], stage: str, artifact: str) -> str:
+    record = _stage(records, stage)
+    return record.artifacts[artifact].uri if record and artifact in record.artifacts else ""
+
+
+def _texts(values: Mapping[str, object], *names: str) -> dict[str, str]:
+    """Picks what is there; counts, which KFP keeps as floats, with separators."""
+    return {
+        name: f"{value:,.0f}" if isinstance(value, float) else str(value)
+        for name in names
+        if (value := values.get(name)) not in (None, "")
+    }
+
+
+def _file_digest(folder: str, file: str) -> dict[str, str]:
+    path = Path(folder, file)
+    return {"digest": hashlib.sha256(path.read_bytes()).hexdigest()} if folder and path.is_file() else {}
+
+
+def _model_digest(folder: str) -> dict[str, str]:
+    path = Path(folder, MODEL_SPEC)
+    if not folder or not path.is_file():
+        return {}
+    try:
+        spec = json.loads(path.read_bytes())
+    except ValueError:
+        return {}
+    return _texts(spec, "digest") if isinstance(spec, dict) else {}
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a page whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
