@@ -1,0 +1,114 @@
+"""Anomalies as they are judged, written and shown."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from components.settings import Severity
+from components.validate_data.kinds import kind
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """That something is not as it should be; the offending rows are not yet counted."""
+
+    split: str
+    feature: str
+    """Empty: the whole split."""
+    type: str
+    words: str = ""
+    """TFDV's description, or a detail."""
+
+
+class Example(_Record):
+    """One offending value."""
+
+    value: str
+    rows: int | None = None
+    """That have it; None: counted nowhere."""
+
+
+class Anomaly(_Record):
+    """One thing that is not as it should be."""
+
+    split: str
+    """Where; `schema`: in no split."""
+    feature: str = ""
+    """Empty: the whole split."""
+    type: str
+    """TFDV's name, or one of our own (kinds.OWN)."""
+    severity: Severity = "error"
+    description: str = ""
+    """Short, with the share: "30.1 % of values outside the domain"."""
+    share: float | None = None
+    """Of the split's rows; None: does not apply."""
+    examples: list[Example] = []
+    advice: str = ""
+    """The next step."""
+    against: str = ""
+    """What the split was compared with: `eval` or `production`."""
+
+
+class Verdict(_Record):
+    """The content of anomalies.json."""
+
+    verdict: str
+    reason: str
+    schema_source: str
+    """`curated`, or `inferred` from the train split."""
+    rows: dict[str, int]
+    anomalies: list[Anomaly]
+
+
+def percent(share: float) -> str:
+    """Writes a share so that something never reads as nothing, nor less than all as all."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def describe(type_: str, share: float | None, words: str) -> str:
+    """Gives the short description of an anomaly.
+
+    Args:
+        type_: of the anomaly.
+        share: of the rows, if known.
+        words: TFDV's description or a detail, used where the kind has no words of its own.
+    """
+    text = kind(type_).text
+    if not text:
+        return words.strip().rstrip(".") or type_
+    if text.startswith("of "):
+        return f"{percent(share)} {text}" if share is not None else f"some {text}"
+    return f"{text}: {words}" if words else text
+
+
+def by_weight(anomalies: Iterable[Anomaly]) -> list[Anomaly]:
+    """Sorts the worst first: errors before warnings, then by the share of rows."""
+    return sorted(anomalies, key=lambda one: (one.severity != "error", -1.0 if one.share is None else -one.share))
+
+
+def reason(anomalies: list[Anomaly], rows: int, inferred: bool) -> str:
+    """Says in one line what decides the verdict, and the next step."""
+    errors = [one for one in by_weight(anomalies) if one.severity == "error"]
+    if not errors:
+        notes = [f"{len(anomalies)} warning{'s' * (len(anomalies) != 1)}"] * bool(anomalies)
+        notes += ["schema inferred from the same data: review it"] * inferred
+        return f"0 anomalies in {rows:,} rows" + (f" ({'; '.join(notes)})" if notes else "")
+    worst = errors[0]
+    places = list(dict.fromkeys(one.split for one in errors))
+    where = f"split{'s' * (len(places) > 1)} {', '.join(map(repr, places))}"
+    subject = f"{worst.feature}: " if worst.feature else ""
+    example = f", e.g. {worst.examples[0].value!r}" if worst.examples else ""
+    review = "; the schema is inferred: review schema.pbtxt and give it as `schema`" if inferred else ""
+    return (
+        f"{len(errors)} anomal{'ies' if len(errors) > 1 else 'y'} in {where} (allowed: 0): "
+        f"{subject}{worst.description}{example} … {worst.advice}{review}"
+    )
