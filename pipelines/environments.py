@@ -144,7 +144,8 @@ def make(environment: Environment) -> None:
     # A venv of another interpreter would keep its old packages.
     _run(str(UV), "venv", "--quiet", "--clear", "--python", environment.python or sys.executable, str(folder))
     _run(
-        *(str(UV), "pip", "sync", "--quiet", "--require-hashes", "--python", str(environment.executable)),
+        *(str(UV), "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode"),
+        *("--python", str(environment.executable)),
         str(ROOT / environment.lock),
     )
     environment.stamp.write_text(environment.digest())
