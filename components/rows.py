@@ -6,7 +6,7 @@ the server (for a JSON null) all use these markers, and the transform graph insi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +19,14 @@ MISSING_STRING = b""
 MISSING_INTEGER = np.iinfo(np.int64).min
 MISSING_FLOAT = np.float32(np.nan)
 
+Dtype = Literal["string", "int64", "float32"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-_DTYPES: Mapping[pa.DataType, str] = {pa.string(): "string", pa.int64(): "int64", pa.float32(): "float32"}
+_DTYPES: Mapping[pa.DataType, Dtype] = {pa.string(): "string", pa.int64(): "int64", pa.float32(): "float32"}
 _MARKERS: Mapping[str, Any] = {"string": MISSING_STRING, "int64": MISSING_INTEGER, "float32": MISSING_FLOAT}
 
 
-def dtype(column: Column) -> str:
+def dtype(column: Column) -> Dtype:
     """Gives TensorFlow's name of a column's type: string, int64 or float32."""
     return _DTYPES[column.type]
 
@@ -67,7 +68,8 @@ def _bytes_array(array: pa.Array) -> np.ndarray[Any, Any]:
         # One object a distinct value instead of one a row.
         values = np.append(_bytes_array(array.dictionary), [MISSING_STRING])
         indices = pc.fill_null(array.indices, len(values) - 1).to_numpy(zero_copy_only=False)
-        return np.take(values, indices)
+        taken: np.ndarray[Any, Any] = np.take(values, indices)
+        return taken
     if array.type != pa.large_string() and array.type != pa.string():
         array = pc.cast(array, pa.string())
     binary = pc.cast(array, pa.large_binary() if array.type == pa.large_string() else pa.binary())

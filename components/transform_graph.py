@@ -1,11 +1,12 @@
 """The transform graph that transform_data writes: raw columns in, features out, by the names people use.
 
 TensorFlow allows letters, digits and a few signs in the names of a graph's inputs. A column may be called
-anything, so a name that TensorFlow would refuse is a position inside the graph; only this module knows.
+anything, so a name that TensorFlow would refuse has a digest in its place inside the graph; only this module knows.
 """
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,21 @@ import tensorflow_transform as tft
 
 from components.features import Feature, FeatureSpec, read_features
 
-_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
+_ALLOWED = re.compile(r"(?!column_|feature_)[A-Za-z0-9][A-Za-z0-9_]*")
 
 
-def graph_keys(names: Sequence[str], prefix: str) -> dict[str, str]:
-    """Gives each name's key inside the graph: the name itself where TensorFlow allows it, else prefix and position."""
-    return {
-        name: name if _ALLOWED.fullmatch(name) and not name.startswith(prefix) else f"{prefix}{index}"
-        for index, name in enumerate(names)
-    }
+def column_keys(names: Iterable[str]) -> dict[str, str]:
+    """Gives the name inside the graph of each raw column."""
+    return {name: _key(name, "column_") for name in names}
+
+
+def feature_keys(names: Iterable[str]) -> dict[str, str]:
+    """Gives the name inside the graph of each feature."""
+    return {name: _key(name, "feature_") for name in names}
+
+
+def _key(name: str, prefix: str) -> str:
+    return name if _ALLOWED.fullmatch(name) else prefix + hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 class TransformGraph(tf.Module):
@@ -36,8 +43,8 @@ class TransformGraph(tf.Module):
         """
         super().__init__()
         self.spec: FeatureSpec = read_features(Path(path))
-        self._inputs = graph_keys([raw.name for raw in self.spec.inputs], "column_")
-        self._outputs = graph_keys([feature.name for feature in self.spec.features], "feature_")
+        self._inputs = column_keys(raw.name for raw in self.spec.inputs)
+        self._outputs = feature_keys(feature.name for feature in self.spec.features)
         self._layer = tft.TFTransformOutput(str(path)).transform_features_layer()
 
     def __call__(self, raw: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -57,13 +64,17 @@ class TransformGraph(tf.Module):
 
     @staticmethod
     def _as_spec(value: Any, feature: Feature) -> tf.Tensor:
-        tensor = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
-        tensor = (
-            tf.cast(tensor, tf.int64) + feature.offset if feature.kind == "category" else tf.cast(tensor, tf.float32)
-        )
-        return tf.reshape(tensor, [-1] if feature.width is None else [-1, feature.width])
+        dtype = tf.int64 if feature.kind == "category" else tf.float32
+        tensor = tf.cast(_first_values(value, -feature.offset) if isinstance(value, tf.SparseTensor) else value, dtype)
+        return tf.reshape(tensor + feature.offset, [-1] if feature.width is None else [-1, feature.width])
 
     @property
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The raw inputs, by column name."""
         return {raw.name: tf.TensorSpec([None], raw.dtype, name=self._inputs[raw.name]) for raw in self.spec.inputs}
+
+
+def _first_values(value: tf.SparseTensor, default: int) -> tf.Tensor:
+    """Gives the first value of each row; `default` where a row has none, or no row has any."""
+    dense = tf.sparse.to_dense(value, tf.cast(default, value.dtype))
+    return tf.pad(dense, [[0, 0], [0, 1]], constant_values=tf.cast(default, value.dtype))[:, 0]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
-import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -52,7 +51,7 @@ def analyze(
     """
     fields = [(keys[column.name], pa.large_list(_ARROW_TYPES[dtype(column)])) for column in columns]
     config = TensorAdapterConfig(pa.schema(fields), {name: _dense(name) for name, _ in fields})
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=output) as scratch:
         try:
             with (
                 beam.Pipeline(options=PipelineOptions(list(beam_args or _IN_PROCESS))) as pipeline,
@@ -72,11 +71,6 @@ def analyze(
             raise InputError(
                 f"the features cannot be analyzed: {cause}; check 'features', user module and beam_args"
             ) from error
-
-
-def vocabulary_sizes(output: Path) -> Callable[[str], int]:
-    """Gives a function from a vocabulary's name to its size."""
-    return tft.TFTransformOutput(str(output)).vocabulary_size_by_name
 
 
 def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

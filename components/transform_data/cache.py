@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from components import storage
 
 # Written last: an entry without it is not finished.
 _COMPLETE = "complete"
+_SHARED_CODE = ("features.py", "rows.py", "schema.py", "transform_graph.py", "user_code.py")
 
 
 class AnalysisCache:
@@ -56,8 +58,18 @@ class AnalysisCache:
 
 
 def cache_key(**facts: Any) -> str:
-    """Gives a name for what an analysis depends on: the given facts, this code, and the libraries' versions."""
-    own_code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    """Gives a name for what an analysis depends on: the given facts, our code, and the libraries' versions."""
+    folder = Path(__file__).parent
+    code = [*sorted(folder.glob("*.py")), *(folder.parent / name for name in _SHARED_CODE)]
     versions = [tf.__version__, tft.__version__, apache_beam.__version__]
-    content = json.dumps([facts, versions, hashlib.sha256(own_code).hexdigest()], sort_keys=True, default=str)
+    content = json.dumps([facts, versions, digest_of(code)], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """Gives the SHA-256 over the contents of files, in hex."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()

@@ -1,17 +1,18 @@
 """Which features are made of which columns: the settings, checked against the schema, or chosen by types."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.errors import InputError
 from components.schema import Column, Schema, columns
 from components.settings import CategoricalFeatures, DatetimeFeatures, Features, NumericFeatures, Task
+from components.transform_data.analysis import read_batches
+from components.transform_data.extremes import Extremes
 
 # Of text columns that nobody described: beyond this many values the rest share a bucket.
 _TOP_K = 10_000
@@ -45,10 +46,17 @@ def check(features: Features, schema: Schema, task: Task) -> None:
                 raise InputError(f"datetime feature '{name}' has no time_domain in the schema; add one")
 
 
-def choose(schema: Schema, task: Task, train: list[Path]) -> Features:
+def choose(schema: Schema, task: Task, train: Sequence[Path], ranges: Mapping[str, Extremes]) -> Features:
     """Chooses features by the types in the schema, when the settings name none.
 
-    Left out, with a printed line: the label, columns absent when serving, columns that name rows.
+    Left out, with a printed line: columns without a value, and columns that name rows. Left out in silence: the
+    label, and columns absent when serving.
+
+    Args:
+        schema: describes the columns.
+        task: names the label.
+        train: Parquet parts of the train split.
+        ranges: what they hold, by column.
 
     Raises:
         InputError: nothing is left.
@@ -58,16 +66,15 @@ def choose(schema: Schema, task: Task, train: list[Path]) -> Features:
     for name, column in columns(schema).items():
         if name == task.label or name in absent:
             continue
-        distinct, rows = _distinct(train, name)
-        if column.is_time:
+        if ranges.get(name, Extremes()).is_missing:
+            print(f"transform_data: column '{name}' is no feature: it has no value in train")
+        elif column.is_time:
             times.append(name)
         elif column.type == pa.float32():
             numeric.append(name)
-        elif rows > _FEW and distinct > _IDENTIFYING_SHARE * rows:
-            print(f"column '{name}' is no feature: {distinct:,} different values in {rows:,} rows; name it to use it")
-        elif column.type == pa.string() or distinct <= _FEW or _is_categorical(schema, name):
+        elif (kind := _kind(schema, column, train)) == "category":
             categorical.append(name)
-        else:
+        elif kind == "number":
             numeric.append(name)
     if not (numeric or categorical or times):
         raise InputError("no column is left to make features of; name some under 'features'")
@@ -76,6 +83,11 @@ def choose(schema: Schema, task: Task, train: list[Path]) -> Features:
         categorical=[CategoricalFeatures(columns=categorical, top_k=_TOP_K)] if categorical else [],
         datetime=[DatetimeFeatures(columns=times)] if times else [],
     )
+
+
+def numbers(features: Features) -> list[str]:
+    """Names the columns that are read as numbers."""
+    return [name for group in features.numeric for name in group.columns]
 
 
 def domains(schema: Schema) -> Mapping[str, list[str]]:
@@ -88,23 +100,21 @@ def domains(schema: Schema) -> Mapping[str, list[str]]:
     return {name: values for name, values in {**named, **own}.items() if values}
 
 
-def required(features: Features) -> set[str]:
-    """Names the columns without whose value a row is refused."""
-    groups = [*features.numeric, *features.categorical]
-    return {name for group in groups if group.missing == "error" for name in group.columns}
-
-
 def inputs(features: Features, schema: Schema) -> list[Column]:
     """Lists the raw columns that the features use."""
     known = columns(schema)
     return [known[name] for name in features.columns]
 
 
-def _is_categorical(schema: schema_pb2.Schema, name: str) -> bool:
-    return any(f.name == name and f.int_domain.is_categorical for f in schema.feature)
-
-
-def _distinct(files: list[Path], name: str) -> tuple[int, int]:
-    """Counts different values and rows of a column, in the first part: enough to tell what kind it is."""
-    values = pq.read_table(files[0], columns=[name]).column(0)
-    return pc.count_distinct(values).as_py(), len(values) - values.null_count
+def _kind(schema: Schema, column: Column, train: Sequence[Path]) -> Literal["category", "number", "identifier"]:
+    """Tells what a column of text or integers is, by its first rows."""
+    values = next(read_batches(train, [column.name])).column(0).drop_null()
+    distinct = pc.count_distinct(values).as_py()
+    if len(values) > _FEW and distinct > _IDENTIFYING_SHARE * len(values):
+        print(
+            f"transform_data: column '{column.name}' is no feature: {distinct:,} different values in {len(values):,} "
+            "rows; name it under 'features' to use it"
+        )
+        return "identifier"
+    is_categorical = any(f.name == column.name and f.int_domain.is_categorical for f in schema.feature)
+    return "category" if column.type == pa.string() or distinct <= _FEW or is_categorical else "number"

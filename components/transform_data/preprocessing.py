@@ -6,7 +6,7 @@ A raw tensor has shape [rows], with the markers of `rows.py` where a value is mi
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -16,10 +16,8 @@ from components.features import Feature
 from components.rows import MISSING_INTEGER
 from components.schema import Column
 from components.settings import CategoricalFeatures, DatePart, Features, NumericFeatures
-from components.user_code import failure
 
 Tensors = dict[str, tf.Tensor]
-VocabularySize = Callable[[str], int]
 
 # How many ids a part of a time needs, with 0 for a missing one.
 _PART_CATEGORIES: Mapping[DatePart, int] = {
@@ -39,8 +37,8 @@ class Preprocessing:
     inputs: Sequence[Column]
     domains: Mapping[str, list[str]]
     """Closed domains of text columns, by column."""
-    _described: list[tuple[str, int | str | None]] = field(default_factory=list)
-    """Feature name, and: None for a number; how many ids, or the vocabulary that tells."""
+    _described: list[tuple[str, int | None, str]] = field(default_factory=list)
+    """Name of a feature; how many ids it has, None for a number; the vocabulary that adds to them, or empty."""
 
     def __call__(self, raw: Tensors) -> Tensors:
         """Makes all features of a batch.
@@ -63,24 +61,38 @@ class Preprocessing:
             self._add(outputs, "_x_".join(cross.columns), ids, cross.hash_buckets)
         return outputs
 
-    def describe(self, vocabulary_size: VocabularySize) -> list[Feature]:
-        """Lists the features that the last call made, now that vocabularies have been analyzed."""
+    @property
+    def used(self) -> Sequence[Column]:
+        """The columns that some feature depends on."""
+        return self.inputs
+
+    @property
+    def required(self) -> set[str]:
+        """Names of the columns without whose value a row is refused."""
+        groups: list[NumericFeatures | CategoricalFeatures] = [*self.features.numeric, *self.features.categorical]
+        return {name for group in groups if group.missing == "error" for name in group.columns}
+
+    def describe(self, output: Path) -> list[Feature]:
+        """Lists the features that the last call made.
+
+        Args:
+            output: TFT's output, which knows the vocabularies by now.
+        """
+        vocabulary_size = tft.TFTransformOutput(str(output)).vocabulary_size_by_name
         return [
             Feature(name=name, kind="number")
             if size is None
             else Feature(
-                name=name,
-                kind="category",
-                categories=_ids(vocabulary_size(size), size) if isinstance(size, str) else size,
+                name=name, kind="category", categories=size + (vocabulary_size(vocabulary) if vocabulary else 0)
             )
-            for name, size in self._described
+            for name, size, vocabulary in self._described
         ]
 
-    def _add(self, outputs: Tensors, name: str, value: tf.Tensor, size: int | str | None) -> None:
+    def _add(self, outputs: Tensors, name: str, value: tf.Tensor, size: int | None, vocabulary: str = "") -> None:
         if name in outputs:
             raise InputError(f"two features would be called '{name}'; rename a column or take one out")
         outputs[name] = value
-        self._described.append((name, size))
+        self._described.append((name, size, vocabulary))
 
     def _add_numbers(self, raw: Tensors, outputs: Tensors) -> None:
         """Adds all numbers. Those scaled alike are one matrix, so that one analysis serves them all."""
@@ -91,18 +103,18 @@ class Preprocessing:
                 number = _as_number(raw[name])
                 if group.indicator:
                     indicators[f"{name}_missing"] = tf.cast(tf.math.is_nan(number), tf.float32)
-                number = tf.math.log1p(tf.maximum(number, 0.0)) if group.log else number
+                number = _log(number) if group.log else number
                 number = _or_zero(number) if group.missing == "zero" else number
                 if group.scale == "quantile_buckets":
                     self._add(outputs, name, *_bucket(number, group))
                 else:
                     by_scale[group.scale][name] = number
-        for group in self.features.datetime:
-            for name in group.columns:
-                self._add_time(name, raw[name], group.parts, group.cycles, by_scale["z_score"], outputs)
+        for times in self.features.datetime:
+            for name in times.columns:
+                self._add_time(name, raw[name], times.parts, times.cycles, by_scale["z_score"], outputs)
         for scale, numbers in by_scale.items():
             if numbers:
-                scaled = _SCALES[scale](tf.stack(list(numbers.values()), axis=1))
+                scaled = tf.cast(_SCALES[scale](tf.stack(list(numbers.values()), axis=1)), tf.float32)
                 for index, name in enumerate(numbers):
                     self._add(outputs, name, scaled[:, index], None)
         for name, value in indicators.items():
@@ -121,8 +133,8 @@ class Preprocessing:
         values = time_parts(tf.where(missing, tf.zeros_like(seconds), seconds))
         for part in parts:
             if part == "year":
-                year = tf.cast(values[part], tf.float32)
-                numbers[f"{name}_year"] = tf.where(missing, tf.fill(tf.shape(year), math.nan), year)
+                year = tf.where(missing, tf.fill(tf.shape(seconds), tf.int64.min), values[part])
+                numbers[f"{name}_year"] = _as_number(year)
                 continue
             ids = values[part] - _FIRST[part] + 1
             self._add(outputs, f"{name}_{part}", tf.where(missing, tf.zeros_like(ids), ids), _PART_CATEGORIES[part])
@@ -132,21 +144,21 @@ class Preprocessing:
                 wave = tf.where(missing, tf.zeros_like(angle), function(angle))
                 self._add(outputs, f"{name}_{cycle}_{function.__name__}", wave, None)
 
-    def _category(self, text: tf.Tensor, group: CategoricalFeatures, name: str) -> tuple[tf.Tensor, int | str]:
-        """Gives ids, with 0 for a missing value, and what tells how many there are."""
+    def _category(self, text: tf.Tensor, group: CategoricalFeatures, name: str) -> tuple[tf.Tensor, int, str]:
+        """Gives ids, with 0 for a missing value; how many there are; the vocabulary that adds to them, or empty."""
         missing = tf.equal(text, "")
         if group.hash_buckets:
             ids, size = tf.strings.to_hash_bucket_fast(text, group.hash_buckets), group.hash_buckets + 1
-            return tf.where(missing, tf.zeros_like(ids), ids + 1), size
+            return tf.where(missing, tf.zeros_like(ids), ids + 1), size, ""
         domain = self.domains.get(name, [])
         if 0 < len(domain) <= _SMALL_DOMAIN and group.min_frequency == 1 and group.top_k is None:
             # A closed domain is a vocabulary: no pass over the data is needed for it.
             matches = tf.equal(tf.expand_dims(text, 1), tf.constant([domain]))
             unknown = len(domain) + tf.strings.to_hash_bucket_fast(text, group.oov_buckets)
             ids = tf.where(tf.reduce_any(matches, 1), tf.argmax(matches, 1), unknown)
-            return tf.where(missing, tf.zeros_like(ids), ids + 1), len(domain) + group.oov_buckets + 1
+            return tf.where(missing, tf.zeros_like(ids), ids + 1), len(domain) + group.oov_buckets + 1, ""
         index = [column.name for column in self.inputs].index(name)
-        vocabulary_name = f"vocabulary_{index}_{group.oov_buckets}"
+        vocabulary_name = f"vocabulary_{index}"
         vocabulary = tft.vocabulary(
             tf.boolean_mask(text, ~missing),
             top_k=group.top_k,
@@ -154,18 +166,18 @@ class Preprocessing:
             vocab_filename=vocabulary_name,
         )
         ids = tft.apply_vocabulary(text, vocabulary, num_oov_buckets=group.oov_buckets)
-        return tf.where(missing, tf.zeros_like(ids), ids + 1), vocabulary_name
-
-
-def _ids(vocabulary_size: int, vocabulary_name: str) -> int:
-    return vocabulary_size + int(vocabulary_name.rpartition("_")[2]) + 1
+        return tf.where(missing, tf.zeros_like(ids), ids + 1), group.oov_buckets + 1, vocabulary_name
 
 
 def _as_number(value: tf.Tensor) -> tf.Tensor:
-    if value.dtype == tf.int64:
-        number = tf.cast(value, tf.float32)
-        return tf.where(tf.equal(value, MISSING_INTEGER), tf.fill(tf.shape(number), math.nan), number)
-    return tf.cast(value, tf.float32)
+    """Gives float64, in which large integers keep their differences, with NaN where there is no finite number."""
+    number = tf.cast(value, tf.float64)
+    known = tf.not_equal(value, MISSING_INTEGER) if value.dtype == tf.int64 else tf.math.is_finite(value)
+    return tf.where(known, number, tf.fill(tf.shape(number), tf.constant(math.nan, tf.float64)))
+
+
+def _log(number: tf.Tensor) -> tf.Tensor:
+    return tf.math.log1p(tf.where(number < 0, tf.zeros_like(number), number))
 
 
 def _as_text(value: tf.Tensor) -> tf.Tensor:
@@ -188,13 +200,16 @@ def _z_score(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def _min_max(matrix: tf.Tensor) -> tf.Tensor:
-    filled = _or_mean(matrix)
-    low, high = tft.min(filled, reduce_instance_dims=False), tft.max(filled, reduce_instance_dims=False)
-    return tf.math.divide_no_nan(filled - low, high - low)
+    """A constant column becomes 0; a value outside the training range is clipped."""
+    missing = tf.math.is_nan(matrix)
+    infinity = tf.fill(tf.shape(matrix), tf.constant(math.inf, matrix.dtype))
+    low = tft.min(tf.where(missing, infinity, matrix), reduce_instance_dims=False)
+    high = tft.max(tf.where(missing, -infinity, matrix), reduce_instance_dims=False)
+    return tf.clip_by_value(tf.math.divide_no_nan(_or_mean(matrix) - low, high - low), 0, 1)
 
 
 def _or_mean(matrix: tf.Tensor) -> tf.Tensor:
-    mean = _or_zero(tft.mean(matrix, reduce_instance_dims=False))
+    mean = tft.mean(matrix, reduce_instance_dims=False)
     return tf.where(tf.math.is_nan(matrix), tf.zeros_like(matrix) + mean, matrix)
 
 
@@ -204,7 +219,7 @@ _SCALES: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {"z_score": _z_score, 
 def _bucket(number: tf.Tensor, group: NumericFeatures) -> tuple[tf.Tensor, int]:
     """Gives the quantile's id, with 0 for a missing value, and how many ids there are."""
     missing = tf.math.is_nan(number)
-    known = _or_zero(number)
+    known = tf.cast(_or_zero(number), tf.float32)
     boundaries = tft.quantiles(
         known, group.buckets, epsilon=0.01, weights=tf.cast(~missing, tf.float32), reduce_instance_dims=True
     )
@@ -245,59 +260,3 @@ def time_parts(seconds: tf.Tensor) -> dict[str, tf.Tensor]:
         "hour": in_day // 3_600,
         "minute": in_day // 60 % 60,
     }
-
-
-class UserPreprocessing:
-    """The user's `preprocessing_fn`, given inputs as TFX would: by the schema's presence, dense or sparse."""
-
-    def __init__(self, function: Callable[..., Any], inputs: Sequence[Column], label: str) -> None:
-        self._function = function
-        self._inputs = inputs
-        self._label = label
-
-    def __call__(self, raw: Tensors) -> dict[str, Any]:
-        """Calls it.
-
-        Raises:
-            InputError: it raises, or returns something else than a dict of tensors.
-        """
-        inputs = {column.name: _as_tfx(raw[column.name], column) for column in self._inputs}
-        try:
-            outputs = self._function(inputs)
-        except Exception as error:
-            raise failure("preprocessing_fn", error) from error
-        if not isinstance(outputs, dict) or not outputs:
-            raise InputError(
-                f"preprocessing_fn of the user module returned {type(outputs).__name__} (wanted: a dict of tensors by "
-                "feature name); return one"
-            )
-        labels = {self._label, f"{self._label}_xf"}
-        return {name: _as_dense(value, name) for name, value in outputs.items() if name not in labels}
-
-
-def _as_tfx(value: tf.Tensor, column: Column) -> Any:
-    """Gives [rows, 1] for a required column, else a SparseTensor that leaves missing values out."""
-    if column.required:
-        return tf.expand_dims(value, 1)
-    if value.dtype == tf.string:
-        present = tf.not_equal(value, "")
-    elif value.dtype == tf.int64:
-        present = tf.not_equal(value, MISSING_INTEGER)
-    else:
-        present = ~tf.math.is_nan(value)
-    rows = tf.where(present)
-    shape = tf.stack([tf.shape(value, tf.int64)[0], tf.reduce_max(tf.cast(present, tf.int64))])
-    return tf.SparseTensor(tf.concat([rows, tf.zeros_like(rows)], 1), tf.boolean_mask(value, present), shape)
-
-
-def _as_dense(value: Any, name: str) -> tf.Tensor:
-    if not isinstance(value, tf.Tensor | tf.SparseTensor):
-        raise InputError(f"preprocessing_fn: output '{name}' is a {type(value).__name__}; return tensors")
-    if value.dtype == tf.string:
-        raise InputError(f"preprocessing_fn: output '{name}' is text; give ids or numbers, e.g. by a vocabulary")
-    tensor = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
-    if tensor.shape.rank == 2 and isinstance(value, tf.SparseTensor):
-        tensor = tf.reshape(tensor[:, :1], [-1])
-    if tensor.shape.rank not in (1, 2) or (tensor.shape.rank == 2 and tensor.shape[1] is None):
-        raise InputError(f"preprocessing_fn: output '{name}' has shape {tensor.shape}; return [rows] or [rows, width]")
-    return tf.cast(tensor, tf.int64 if tensor.dtype.is_integer or tensor.dtype.is_bool else tf.float32)

@@ -1,0 +1,93 @@
+"""Applying the transform graph to the splits of a dataset."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from components.errors import DataRejectedError, InputError
+from components.features import Feature, FeatureSpec
+from components.rows import marker, raw_arrays
+from components.schema import Column
+from components.transform_data.analysis import read_batches
+from components.transform_graph import TransformGraph
+
+Array = np.ndarray[Any, Any]
+
+
+def write_splits(
+    transform_graph: Path, known: Mapping[str, Column], files: Mapping[str, Sequence[Path]], output: Path
+) -> dict[str, int]:
+    """Writes `<split>/part-00000.parquet` for every split, a batch at a time; gives the rows of each.
+
+    Rows without a label, or without a required value, are left out and counted.
+
+    Raises:
+        DataRejectedError: a split has no row left, or a feature is not finite.
+        InputError: a user's feature does not give one value a row.
+    """
+    graph = TransformGraph(transform_graph)
+    # AutoGraph would rewrite TFT's layer for seconds, for nothing: no branch depends on a tensor.
+    function = tf.function(lambda raw: graph(raw), input_signature=[graph.input_signature], autograph=False)
+    schema = _arrow_schema(graph.spec)
+    columns = [known[raw.name] for raw in graph.spec.inputs]
+    names = [*(column.name for column in columns), graph.spec.label.name]
+    written = {}
+    for split, parts in files.items():
+        (output / split).mkdir()
+        rows = left_out = 0
+        with pq.ParquetWriter(output / split / "part-00000.parquet", schema, compression="lz4") as writer:
+            for batch in read_batches(parts, names):
+                table = _transformed(function, graph.spec, columns, batch)
+                writer.write_table(table)
+                rows += table.num_rows
+                left_out += batch.num_rows - table.num_rows
+        if not rows:
+            raise DataRejectedError(f"split '{split}': none of {left_out:,} rows has a label and all required values")
+        without = f", {left_out:,} left out for a missing label or required value" if left_out else ""
+        print(f"transform_data: {split}: {rows:,} rows, {len(graph.spec.features)} features{without}", flush=True)
+        written[split] = rows
+    return written
+
+
+def _transformed(function: Any, spec: FeatureSpec, columns: Sequence[Column], batch: pa.RecordBatch) -> pa.Table:
+    label = spec.label.encode(batch.column(spec.label.name))
+    arrays = raw_arrays(batch, columns)
+    keep = pc.is_valid(label).to_numpy(zero_copy_only=False)
+    for raw in spec.inputs:
+        if raw.required:
+            keep &= _has_value(arrays[raw.name], raw.dtype)
+    outputs = function({name: tf.constant(values) for name, values in arrays.items()})
+    values = [_kept(outputs[feature.name].numpy(), feature, keep) for feature in spec.features]
+    return pa.table([*values, label.filter(pa.array(keep))], schema=_arrow_schema(spec))
+
+
+def _has_value(values: Array, dtype: str) -> Array:
+    return ~np.isnan(values) if dtype == "float32" else values != marker(dtype)
+
+
+def _kept(values: Array, feature: Feature, keep: Array) -> pa.Array:
+    if len(values) != len(keep):
+        raise InputError(f"feature '{feature.name}' has {len(values)} values for {len(keep)} rows; give one a row")
+    kept = values[keep]
+    if feature.kind == "number" and not np.isfinite(kept).all():
+        raise DataRejectedError(
+            f"feature '{feature.name}' has {np.count_nonzero(~np.isfinite(kept)):,} values in {len(kept):,} rows that "
+            "are infinite or no number (allowed: 0); look for huge values in its column"
+        )
+    flat = pa.array(kept.reshape(-1))
+    return flat if feature.width is None else pa.FixedSizeListArray.from_arrays(flat, feature.width)
+
+
+def _arrow_schema(spec: FeatureSpec) -> pa.Schema:
+    fields = []
+    for feature in spec.features:
+        kind = pa.int64() if feature.kind == "category" else pa.float32()
+        fields.append((feature.name, kind if feature.width is None else pa.list_(kind, feature.width)))
+    label = pa.int64() if spec.label.kind == "multiclass" else pa.float32()
+    return pa.schema([*fields, (spec.label.name, label)])
