@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import InputError
+from components.json_files import parse_record
 
 MANIFEST = "manifest.json"
 MODEL_VERSION = "1"
@@ -63,7 +64,7 @@ def read_manifest(dataset: Path) -> Manifest:
     path = dataset / MANIFEST
     if not path.is_file():
         raise InputError(f"'{dataset}' has no {MANIFEST}; give the dataset that ingest_data or transform_data wrote")
-    return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    return parse_record(Manifest, path.read_bytes(), path, "run the stage that wrote it again")
 
 
 def split_files(dataset: Path, split: str) -> list[Path]:

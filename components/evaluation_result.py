@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import InputError
+from components.json_files import parse_record
 
 EVALUATION = "evaluation.json"
 
@@ -139,4 +140,4 @@ def read_evaluation(folder: Path) -> EvaluationResult:
     path = folder / EVALUATION
     if not path.is_file():
         raise InputError(f"'{folder}' has no {EVALUATION}; give the evaluation_result that evaluate_model wrote")
-    return EvaluationResult.model_validate_json(path.read_text(encoding="utf-8"))
+    return parse_record(EvaluationResult, path.read_bytes(), path, "evaluate the model again")

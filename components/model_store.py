@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from components import storage
 from components.errors import InputError
+from components.json_files import Record, parse_record
 from components.model_card import Change, ModelCard, ModelFacts, changes, to_markdown
 
 MODEL = "model"
@@ -34,8 +35,6 @@ STATISTICS = "statistics"
 EVALUATION = "evaluation.json"
 CARD = "card.json"
 CARD_TEXT = "card.md"
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _CARD_FILE = re.compile(r"v(\d{4,})\.json")
@@ -346,13 +345,8 @@ class ModelStore:
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
-def _parse(model: type[_Model], content: bytes, path: str) -> _Model:
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "JSON"
-        raise InputError(f"'{path}' is damaged: {where}: {first['msg']}; restore the file from a copy") from error
+def _parse(model: type[Record], content: bytes, path: str) -> Record:
+    return parse_record(model, content, path, "restore the file from a copy")
 
 
 def _promotion(version: str, action: Literal["publish", "promote", "rollback"]) -> Promotion:

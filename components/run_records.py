@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from components.errors import InputError
+from components.json_files import parse_record
 
 FOLDER = "stages"
 
@@ -92,12 +92,7 @@ def read_record(path: Path) -> StageRecord:
     Raises:
         InputError: the file is not a record, with the first fault.
     """
-    try:
-        return StageRecord.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"'{path}' is no stage record: {where} {first['msg']}; delete it or run again") from error
+    return parse_record(StageRecord, path.read_bytes(), path, "delete it or run again")
 
 
 def record_files(pipeline_root: str | Path, run_name: str) -> list[Path]:

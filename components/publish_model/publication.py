@@ -4,12 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field
 
 from components import images
 from components.artifacts import MODEL_SPEC, MODEL_VERSION, Manifest, read_manifest
 from components.errors import DataRejectedError, InputError
 from components.evaluation_result import Estimate, EvaluationResult, read_evaluation
+from components.json_files import parse_record
 from components.model_card import CheckFacts, CodeFacts, DataFacts, EvaluationFacts, ModelFacts, SliceFacts
 from components.model_store import EVALUATION, MODEL, SCHEMA, STATISTICS, ModelStore, Published
 from components.settings import Publication
@@ -97,12 +98,7 @@ def _files(model: Path, schema: Path, statistics: Path, evaluation: Path) -> dic
 def _read_spec(path: Path) -> _Spec:
     if not path.is_file():
         raise InputError(f"'{path}' does not exist; give the model that train_model exported")
-    try:
-        return _Spec.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "JSON"
-        raise InputError(f"'{path}' is no model spec: {where}: {first['msg']}; export the model again") from error
+    return parse_record(_Spec, path.read_bytes(), path, "export the model again")
 
 
 def _schema_digest(path: Path) -> str:
