@@ -25,6 +25,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from components import storage
+from components.artifacts import whole
 from components.errors import InputError
 from components.json_files import Record, parse_record
 from components.model_card import Change, ModelCard, ModelFacts, changes, to_markdown
@@ -303,35 +304,35 @@ class ModelStore:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-        partial.write_bytes(content)
         try:
+            partial.write_bytes(content)
             target.hardlink_to(partial)
         finally:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
 
     def _put(self, path: str, content: bytes) -> None:
         """Writes a file in place of any other; a reader sees the old or the new."""
         if not self._local:
             self._fs.pipe_file(path, content)
             return
-        partial = Path(f"{path}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        folder, _, file = path.rpartition("/")
+        partial = Path(folder, f".{file}.partial")
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _upload(self, files: Mapping[str, Path], folder: str) -> None:
         """Writes a version's folder; one on the local disk appears whole."""
         if not self._local:
             self._fs.put([str(source) for source in files.values()], [f"{folder}/{path}" for path in files])
             return
-        parent, _, name = folder.rpartition("/")
-        partial = Path(parent) / f".{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        for path, source in files.items():
-            target = partial / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole(folder) as partial:
+            for path, source in files.items():
+                target = partial / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
 
     def _sweep(self) -> None:
         """Removes folders that have no card and can get none any more, because their number is taken."""

@@ -5,6 +5,7 @@ Credentials and endpoints come from the environment, as the cloud's own tools re
 """
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ SCHEMES = ("gs", "s3", "file")
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 # It also logs, with a traceback, each error that it raises.
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLIENTS = ("aiohttp", "botocore", "gcsfs", "google")
 
 
@@ -59,7 +61,11 @@ def reaching(uri: str) -> Iterator[None]:
         raise InputError(
             f"'{uri}': permission denied; check the path, and the credentials in the environment"
         ) from error
+    except (NotADirectoryError, IsADirectoryError) as error:
+        raise InputError(f"'{uri}': {error.strerror}: '{error.filename}'; check the path") from error
     except OSError as error:
+        if error.errno in _FULL:
+            raise UnavailableError(f"'{uri}': {error.strerror}; free space, then start the same run again") from error
         raise UnavailableError(
             f"'{uri}': {error or type(error).__name__}; check that the storage is reachable"
         ) from error

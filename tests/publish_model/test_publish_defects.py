@@ -85,7 +85,7 @@ def test_a_defect_is_refused_in_one_line_and_leaves_nothing(
 
 def test_a_file_in_place_of_the_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("mine")
-    with pytest.raises((InputError, UnavailableError), match="store"):
+    with pytest.raises(InputError, match="Not a directory"):
         publish_blessed(bless(tmp_path / "run", "a"), str(tmp_path / "store"))
     assert (tmp_path / "store").read_text() == "mine"
 
@@ -104,13 +104,13 @@ def test_a_full_disk_leaves_no_version(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             publish_blessed(folder, str(tmp_path / "store"))
-        except UnavailableError:
-            os._exit(4)
+        except UnavailableError as error:
+            os._exit(4 if "free space" in str(error) else 1)
         except BaseException:
             os._exit(1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
-    assert not list((tmp_path / "store").glob("*/versions/v*"))
+    assert not list((tmp_path / "store").glob("*/versions/*"))
     assert publish_blessed(folder, str(tmp_path / "store")).version.startswith("v0001-")
     assert not list((tmp_path / "store").rglob("*.partial"))
 
