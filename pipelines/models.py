@@ -1,12 +1,13 @@
 """`python -m pipelines models`: what is in a model store, and which version is in production."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from components.errors import InputError
 from components.model_card import ModelCard, to_markdown
@@ -15,7 +16,8 @@ from pipelines.project import load_project
 
 app = typer.Typer(help="Published models: list, compare, put into production, roll back.", no_args_is_help=True)
 
-_out = Console(highlight=False, soft_wrap=True)
+# A pipe has no width: nothing is cut off for a program that reads the table.
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 
 ProjectOption = Annotated[
     Path | None, typer.Option(help="A pipeline.yaml, or its folder; names store and model.", show_default=False)
@@ -39,7 +41,7 @@ def list_(
     if not cards:
         _out.print(f"no version of model '{opened.name}' in '{opened.uri}'", markup=False)
         return
-    table = Table("version", "", "published", "parent", "spans", *_main_metrics(cards), box=None)
+    table = Table(Column("version", no_wrap=True), "", "published", "parent", "spans", *_main_metrics(cards), box=None)
     for card in cards:
         metrics = [_figure(card.evaluation.metrics.get(metric)) for metric in _main_metrics(cards)]
         published = f"{card.created:%Y-%m-%d %H:%M}"
@@ -85,7 +87,7 @@ def diff(
     if not found:
         _out.print(f"{old} and {new} do not differ")
         return
-    table = Table("", "", old, new, box=None)
+    table = Table("", *(Column(title, overflow="fold") for title in ("", old, new)), box=None)
     for change in found:
         table.add_row(change.topic, *(_cell(value) for value in (change.key, change.before, change.after)))
     _out.print(table)
