@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from components import images
 from components.artifacts import MODEL_SPEC, MODEL_VERSION, Manifest, read_manifest
@@ -19,7 +19,7 @@ from components.settings import Publication
 class _Spec(BaseModel):
     """The part of a model's spec.json that the card repeats; reading all of it would import pyarrow."""
 
-    digest: str = Field(validation_alias=AliasChoices("digest", "weights_digest"), pattern="^[0-9a-f]{64}$")
+    weights_digest: str = Field(pattern="^[0-9a-f]{64}$")
     libraries: dict[str, str] = {}
 
 
@@ -65,7 +65,7 @@ def publish(
         description=publication.description,
         owner=publication.owner,
         run_name=run_name,
-        model_digest=spec.digest,
+        model_digest=spec.weights_digest,
         inputs_digest=inputs_digest,
         parent=production_model.rstrip("/").rpartition("/")[2] or None,
         data=_data_facts(read_manifest(Path(examples)), config),

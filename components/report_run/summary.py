@@ -26,6 +26,8 @@ _PAGES = {
     "evaluate_model": ("evaluation.html", "Model evaluation"),
 }
 _GIB = 2**30
+# kfp.local says SUCCEEDED, a cluster says COMPLETE.
+_SUCCESS = ("SUCCEEDED", "COMPLETE")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def summarize(state: str, run_name: str, pipeline_root: str, prices: Prices, pag
     A record that cannot be read is named on the page, which matters most when something went wrong.
 
     Args:
-        state: of the run as KFP calls it, e.g. SUCCEEDED.
+        state: of the run as KFP calls it: SUCCEEDED or COMPLETE for a success.
         run_name: of the run.
         pipeline_root: folder of all runs; nobody keeps records in one that is not local.
         prices: of an hour of resources.
@@ -102,7 +104,7 @@ def _context(state: str, run_name: str, records: list[StageRecord], prices: Pric
     evaluation = _artifact_metadata(records, "evaluate_model", "metrics")
     return {
         "run_name": run_name,
-        "passed": failed is None and state.upper() == "SUCCEEDED",
+        "passed": failed is None and state.upper() in _SUCCESS,
         "state": state.lower(),
         "failed": failed,
         "rows": rows,
@@ -213,7 +215,7 @@ def _model_digest(folder: str) -> dict[str, str]:
         spec = json.loads(path.read_bytes())
     except ValueError:
         return {}
-    return _texts(spec, "digest") if isinstance(spec, dict) else {}
+    return _texts({"digest": spec.get("weights_digest")}, "digest") if isinstance(spec, dict) else {}
 
 
 def _write(path: Path, text: str) -> None:

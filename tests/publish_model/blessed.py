@@ -7,7 +7,6 @@ COUNT-th time.
 """
 
 import hashlib
-import json
 import os
 import signal
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 
 from components.artifacts import Manifest, SourceFile, write_manifest
 from components.evaluation_result import Check, Estimate, EvaluationResult, SliceResult, write_evaluation
+from components.features import Label
+from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
 from components.model_store import Published
 from components.publish_model.publication import publish
 from components.settings import Publication
@@ -34,8 +35,7 @@ def bless(folder: Path, weights: str, auc: float = 0.71, spans: tuple[str, ...] 
         (folder / name).mkdir(parents=True)
     (folder / "model" / "1" / "saved_model.pb").write_bytes(b"graph")
     (folder / "model" / "1" / "variables" / "variables.data-00000-of-00001").write_bytes(weights.encode() * 1000)
-    spec = {"digest": hashlib.sha256(weights.encode()).hexdigest(), "libraries": {"tensorflow": "2.21.0"}}
-    (folder / "model" / "spec.json").write_text(json.dumps(spec))
+    write_spec(folder / "model", model_spec(weights))
     (folder / "schema" / "schema.pbtxt").write_text('feature { name: "price" type: FLOAT }')
     (folder / "statistics" / "train.pb").write_bytes(b"statistics")
     files = [SourceFile(uri=f"{span}.csv", span=span, rows=50, bytes=9, digest="d") for span in spans]
@@ -74,6 +74,19 @@ def die_at(prefix: str, count: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+
+
+def model_spec(weights: str) -> ModelSpec:
+    """Gives the spec of a model; its digest is that of `weights`."""
+    label = Label(name="bought", kind="binary", classes=["no", "yes"], positive="yes")
+    return ModelSpec(
+        inputs=[ModelInput(name="price", tensor="price", dtype="float32", required=True)],
+        outputs=outputs_of(label),
+        label=label,
+        weights_digest=hashlib.sha256(weights.encode()).hexdigest(),
+        train_rows=80,
+        libraries={"tensorflow": "2.21.0"},
+    )
 
 
 def _result(auc: float) -> EvaluationResult:

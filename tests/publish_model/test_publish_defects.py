@@ -59,7 +59,7 @@ DEFECTS: list[tuple[str, Damage, type[LockgateError], str]] = [
     ("no spec", remove("model/spec.json"), InputError, "spec.json' does not exist"),
     ("spec no JSON", write("model/spec.json", b"\xff\xfe"), InputError, "spec.json' is damaged"),
     ("spec without digest", write("model/spec.json", b"{}"), InputError, "digest"),
-    ("digest no digest", edit("model/spec.json", digest="../../x"), InputError, "digest"),
+    ("digest no digest", edit("model/spec.json", weights_digest="../../x"), InputError, "digest"),
     ("no schema", remove("schema/schema.pbtxt"), InputError, "has no schema.pbtxt"),
     ("no statistics", remove("statistics/train.pb"), InputError, "holds no statistics"),
     ("no examples", remove("examples"), InputError, "has no manifest.json"),

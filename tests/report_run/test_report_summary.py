@@ -1,6 +1,5 @@
 """The page of a run: what it shows, and that it is written whatever happened."""
 
-import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from components.model_spec import write_spec
 from components.report_run.summary import summarize
 from components.run_records import ArtifactRecord, StageRecord, State, write_record
 from components.settings import Prices
+from tests.publish_model.blessed import model_spec
 
 RUN = "shop-1"
+SPEC = model_spec("a")
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 PRICES = Prices(cpu_hour=3600.0, gib_hour=3600.0, currency="EUR")
 TASKS = ("ingest-data", "validate-data", "gate", "transform-data", "train-model", "evaluate-model", "publish-model")
@@ -71,7 +73,7 @@ def artifacts(root: Path, task: str) -> dict[str, ArtifactRecord]:
         data = {"train": 8000.0, "eval": 2000.0, "spans": "2025-01, 2025-02, 2025-03", "digest": "da7a" * 16}
         found["examples"] = ArtifactRecord(uri=str(folder / "examples"), metadata=data)
     if task == "train-model":
-        (folder / "spec.json").write_text(json.dumps({"digest": "a0de1" * 12}))
+        write_spec(folder, SPEC)
         found["trained"] = ArtifactRecord(uri=str(folder))
     if task == "evaluate-model":
         found["metrics"] = ArtifactRecord(uri="", metadata={"auc": 0.7123, "rows": 2000.0})
@@ -105,7 +107,7 @@ def test_a_passed_run_is_told_from_data_to_model(passed: Path) -> None:
         "2025-01 … 2025-03 (3)",
         "train 8,000 eval 2,000",
         "da7ada7ada7a",
-        "a0de1a0de1a0",
+        SPEC.weights_digest[:12],
         "version v0003-1a2b3c4d",
         "0 of 7",
     ):
@@ -163,6 +165,15 @@ def test_names_and_reasons_are_text_never_markup(tmp_path: Path) -> None:
     assert page.text.count("alert") >= 6
 
 
+@pytest.mark.parametrize(
+    ("state", "headline"),
+    [("SUCCEEDED", "passed"), ("COMPLETE", "passed"), ("FAILED", "failed"), ("CANCELLED", "cancelled")],
+)
+def test_the_headline_is_what_kfp_says_where_there_are_no_records(tmp_path: Path, state: str, headline: str) -> None:
+    summarize(state, RUN, "minio://bucket/runs", PRICES, tmp_path / "page")
+    assert f"Run shop-1 {headline}" in Text(tmp_path / "page").text
+
+
 def test_a_run_without_records_gets_a_page_all_the_same(tmp_path: Path) -> None:
     page = tmp_path / "out" / "page"
     summarize("FAILED", RUN, str(tmp_path / "nothing"), PRICES, page)
@@ -202,7 +213,7 @@ def test_a_bad_record_is_named_and_the_rest_is_shown(passed: Path, content: byte
     assert "train-model" in text
 
 
-@pytest.mark.parametrize("spec", [b"", b"[1]", b'{"digest": null}', b"\xff"])
+@pytest.mark.parametrize("spec", [b"", b"[1]", b'{"weights_digest": null}', b"\xff"])
 def test_a_damaged_spec_does_not_cost_the_page(passed: Path, spec: bytes) -> None:
     (passed / RUN / "train-model" / "spec.json").write_bytes(spec)
     assert "Model not reached" in summary(passed).text
