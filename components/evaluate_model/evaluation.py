@@ -15,6 +15,7 @@ from components.evaluate_model.metrics import (
     BY_TASK,
     Array,
     Predictions,
+    Values,
     measure,
     measure_classes,
 )
@@ -68,9 +69,9 @@ def evaluate(
 def judge(observations: Observations, parts: Sequence[Partition], evaluation: Evaluation) -> EvaluationResult:
     """Computes all metrics and holds them against the settings."""
     candidate, production, task = observations.candidate, observations.production, observations.candidate.task
-    metrics, difference = _overall(candidate, production, evaluation.bootstrap)
+    point, drawn = _overall(candidate, measure(candidate), evaluation.bootstrap)
+    metrics = _estimates(task, point, drawn, evaluation.bootstrap)[0]
     baseline = measure_baseline(observations.baseline, observations.train_labels)
-    production_metrics = measure(production) if production else None
     tables = [_slice_table(candidate, part, evaluation.min_slice_rows) for part in parts]
     sliced = checks.check_slices(evaluation.slice_thresholds, tables)
     found = [
@@ -79,6 +80,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
         *sliced.checks,
         checks.check_gain(evaluation.baseline, task, metrics, baseline),
     ]
+    production_metrics, difference = _compared(production, point, drawn, evaluation.bootstrap)
     if production_metrics:
         found.append(checks.check_production(evaluation.production, task, metrics, production_metrics, difference))
     slices = _slice_results(candidate, tables, sliced.failed, evaluation.bootstrap)
@@ -107,22 +109,21 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
     )
 
 
-def _overall(
-    candidate: Predictions, production: Predictions | None, bootstrap: Bootstrap
-) -> tuple[Estimates, Estimates]:
-    """Estimates the candidate's metrics, and their difference to production's."""
-    point, drawn = _point(candidate), _resampled(candidate, np.zeros(len(candidate), np.int64), bootstrap)
-    metrics = _estimates(candidate.task, point, drawn, bootstrap)
+def _overall(predictions: Predictions, values: Values, bootstrap: Bootstrap) -> tuple[Array, Array]:
+    """Gives the metrics of all rows, as one group: [metrics, 1], and of their resamples."""
+    point = np.array([[values[name]] for name in BY_TASK[predictions.task.type]], dtype=np.float64)
+    return point, _resampled(predictions, np.zeros(len(predictions), np.int64), bootstrap)
+
+
+def _compared(
+    production: Predictions | None, point: Array, drawn: Array, bootstrap: Bootstrap
+) -> tuple[Values | None, Estimates]:
+    """Gives production's metrics, and the candidate's minus them."""
     if not production:
-        return metrics[0], {}
-    drawn_apart = drawn - _resampled(production, np.zeros(len(production), np.int64), bootstrap)
-    return metrics[0], _estimates(candidate.task, point - _point(production), drawn_apart, bootstrap)[0]
-
-
-def _point(predictions: Predictions) -> Array:
-    """Measures one group, all rows: [metrics, 1], NaN: undefined."""
-    values = measure(predictions)
-    return np.array([[values[name]] for name in BY_TASK[predictions.task.type]], dtype=np.float64)
+        return None, {}
+    values = measure(production)
+    other, other_drawn = _overall(production, values, bootstrap)
+    return values, _estimates(production.task, point - other, drawn - other_drawn, bootstrap)[0]
 
 
 def _resampled(predictions: Predictions, groups: Array, bootstrap: Bootstrap) -> Array:

@@ -9,9 +9,9 @@ from components.evaluate_model.metrics import Array
 from components.evaluate_model.statistics import Statistic
 from components.settings import Bootstrap
 
-RESOLUTION = 8192
-"""Scores that a group keeps apart while resampling. On 826,000 rows it moves PR-AUC by 1e-4, everything else
-by less than 1e-6, and halves the time."""
+RESOLUTION = 2048
+"""Scores that a group keeps apart while resampling. On a year of flights (82,609 rows, 67 slices) it moves the
+bounds of PR-AUC by 3 % of the interval's width at most, all others by 0.2 %, and halves the time."""
 _VALUES_AT_ONCE = 500_000
 
 
@@ -29,7 +29,7 @@ def distribution(statistic: Statistic, rows: int, bootstrap: Bootstrap) -> Array
         # SciPy's own interval is not used: one undefined resample would make it undefined.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
-            (np.arange(rows, dtype=np.int32),),
+            (np.arange(rows),),
             lambda draws, axis: statistic(draws),
             n_resamples=bootstrap.resamples,
             batch=max(1, _VALUES_AT_ONCE // rows),

@@ -155,14 +155,14 @@ def _regression_charts(models: Mapping[str, Predictions]) -> dict[str, Any]:
     order = (1, 0, 2)
     actual = [{"name": names[i], "points": [(one[0], one[i + 1]) for one in ranges]} for i in order]
     errors = [{"name": names[i], "points": [(one[0], one[i + 1] - one[0]) for one in ranges]} for i in order]
-    histograms = {name: curves.errors_histogram(predictions) for name, predictions in models.items()}
-    bars, limits = histograms["candidate"]
+    largest = max(abs(one[i + 1] - one[0]) for one in ranges for i in order) or 0.5
+    bars, limits = curves.errors_histogram(models["candidate"])
     return {
         "actual": actual,
         "actual_limits": _limits([number for one in ranges for number in one]),
         "errors": errors,
         "predicted_limits": _limits([one[0] for one in ranges]),
-        "error_limits": _limits([0.0, *(point[1] for series in errors for point in series["points"])]),
+        "error_limits": (-largest, largest),
         "histogram": bars,
         "histogram_limits": limits,
     }

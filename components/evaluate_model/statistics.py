@@ -107,12 +107,15 @@ class _Ranking:
 
     def __init__(self, truth: Array, cells: _Cells) -> None:
         self.cells = cells
-        self._row_cells = cells.of_row * 2 + truth
+        # Half the width, so that more of it stays in the processor's cache: draws read it in random order.
+        self._row_cells = (cells.of_row * 2 + truth).astype(np.int32)
 
     def counts(self, draws: Array) -> tuple[Array, Array]:
         """Counts negative and positive rows: each [resamples, cells]."""
         width = self.cells.count * 2
-        counts = np.stack([np.bincount(self._row_cells[draw], minlength=width) for draw in draws]).astype(np.float64)
+        counts = np.stack([np.bincount(self._row_cells.take(draw), minlength=width) for draw in draws]).astype(
+            np.float64
+        )
         return counts[:, 0::2], counts[:, 1::2]
 
     def areas(self, negative: Array, positive: Array) -> tuple[Array, Array]:
