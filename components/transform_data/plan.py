@@ -66,7 +66,7 @@ def choose(schema: Schema, task: Task, train: Sequence[Path], ranges: Mapping[st
     for name, column in columns(schema).items():
         if name == task.label or name in absent:
             continue
-        if ranges.get(name, Extremes()).is_missing:
+        if name not in ranges or ranges[name].is_missing:
             print(f"transform_data: column '{name}' is no feature: it has no value in train")
         elif column.is_time:
             times.append(name)
@@ -117,4 +117,4 @@ def _kind(schema: Schema, column: Column, train: Sequence[Path]) -> Literal["cat
         )
         return "identifier"
     is_categorical = any(f.name == column.name and f.int_domain.is_categorical for f in schema.feature)
-    return "category" if column.type == pa.string() or distinct <= _FEW or is_categorical else "number"
+    return "category" if column.type == pa.string() or is_categorical else "number"
