@@ -101,7 +101,6 @@ def _records(root: Path, run_name: str) -> tuple[list[StageRecord], list[str]]:
 def _context(state: str, run_name: str, records: list[StageRecord], prices: Prices) -> dict[str, object]:
     failed = next((record for record in records if record.state == "failed"), None)
     rows = _rows(records, prices)
-    evaluation = _artifact_metadata(records, "evaluate_model", "metrics")
     return {
         "run_name": run_name,
         "passed": failed is None and state.upper() in _SUCCESS,
@@ -116,7 +115,7 @@ def _context(state: str, run_name: str, records: list[StageRecord], prices: Pric
         "cost": sum(row.cost for row in rows),
         "prices": prices,
         "judged": [record for record in records if record.parameters.get("verdict")],
-        "metrics": {name: value for name, value in evaluation.items() if isinstance(value, int | float)},
+        "metrics": _metrics(records),
         "lineage": _lineage(records),
         "gib": _GIB,
     }
@@ -177,6 +176,15 @@ def _lineage(records: list[StageRecord]) -> list[Link]:
         Link("Model", _model_digest(_uri(records, "train_model", "trained"))),
         Link("Published", _texts(parameters, "version", "uri")),
     ]
+
+
+def _metrics(records: list[StageRecord]) -> dict[str, float]:
+    """Lists the metrics: those that the verdict's reason names come first; KFP keeps no order."""
+    judge = _stage(records, "evaluate_model")
+    named = str(judge.parameters.get("reason", "")).split() if judge else []
+    found = _artifact_metadata(records, "evaluate_model", "metrics")
+    order = sorted(found, key=lambda name: (named.index(name) if name in named else len(named), name))
+    return {name: value for name in order if isinstance(value := found[name], int | float)}
 
 
 def _stage(records: list[StageRecord], stage: str) -> StageRecord | None:

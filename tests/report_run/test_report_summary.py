@@ -120,6 +120,13 @@ def test_the_cost_is_time_and_memory_times_prices(passed: Path) -> None:
     assert "14.0 s 7.0 s 512 MiB 14.00000" in summary(passed).text
 
 
+def test_metrics_that_the_verdict_names_come_first(tmp_path: Path) -> None:
+    metadata = {"rows": 9.0, "brier": 0.1, "log_loss": 0.4, "auc": 0.7}
+    metrics = {"metrics": ArtifactRecord(uri="", metadata=metadata)}
+    record(tmp_path, "evaluate-model", 0, artifacts=metrics, parameters={"reason": "log_loss 0.4, auc 0.7"})
+    assert "log_loss 0.4 auc 0.7 brier 0.1 rows 9" in summary(tmp_path).text
+
+
 def test_links_lead_to_copies_beside_the_page(passed: Path) -> None:
     page = summary(passed)
     assert page.links == ["validation.html", "training.html", "evaluation.html"]
