@@ -208,12 +208,15 @@ class Features(Section):
     @property
     def columns(self) -> list[str]:
         """Names of all raw columns that a feature uses, each once, in the order of the file."""
+        groups: list[NumericFeatures | CategoricalFeatures | DatetimeFeatures | Cross]
         groups = [*self.numeric, *self.categorical, *self.datetime, *self.crosses]
         return list(dict.fromkeys(column for group in groups for column in group.columns))
 
     @model_validator(mode="after")
     def _each_column_once(self) -> Self:
-        columns = [c for g in (*self.numeric, *self.categorical, *self.datetime) for c in g.columns]
+        groups: list[NumericFeatures | CategoricalFeatures | DatetimeFeatures]
+        groups = [*self.numeric, *self.categorical, *self.datetime]
+        columns = [column for group in groups for column in group.columns]
         for column in columns:
             if columns.count(column) > 1:
                 raise ValueError(f"column '{column}' is named {columns.count(column)} times; name it in one group")

@@ -65,7 +65,11 @@ def has_new_libc() -> bool:
 _TENSORFLOW_PRELOAD = ("pyarrow.parquet", "pydantic", "tensorflow", "tensorflow_transform.beam", "keras")
 
 DEV = Environment("dev", "requirements.txt")
-BASE = Environment("base", "containers/base/requirements.txt", ("pydantic", "pyarrow.parquet", "fsspec", "jinja2"))
+BASE = Environment(
+    "base",
+    "containers/base/requirements.txt",
+    ("pydantic", "pyarrow.parquet", "fsspec", "jinja2", "sklearn.metrics", "scipy.stats"),
+)
 if has_new_libc():
     TENSORFLOW = Environment(
         "tensorflow",
