@@ -103,7 +103,7 @@ def _predict_files(
             arrays = raw_arrays(batch, columns)
             outputs = model.predict(arrays)
             reasons = _reasons(arrays, outputs, model.spec)
-            good = np.equal(reasons, None)
+            good = _is_none(reasons)
             table = _table(batch, kept, outputs, model.spec).filter(pa.array(good))
             writer = writer or pq.ParquetWriter(output / f"part-{index:05d}.parquet", table.schema, compression="lz4")
             writer.write_table(table)
@@ -144,6 +144,10 @@ def _reasons(arrays: Arrays, outputs: Arrays, spec: ModelSpec) -> np.ndarray[Any
     return reasons
 
 
+def _is_none(reasons: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.array([reason is None for reason in reasons], bool)
+
+
 def _table(batch: pa.RecordBatch, kept: Sequence[str], outputs: Arrays, spec: ModelSpec) -> pa.Table:
     columns = {name: batch.column(name) for name in kept}
     for output in spec.outputs:
@@ -162,6 +166,6 @@ def _table(batch: pa.RecordBatch, kept: Sequence[str], outputs: Arrays, spec: Mo
 def _write_rejected(batch: pa.RecordBatch, reasons: np.ndarray[Any, Any], path: Path) -> int:
     path.parent.mkdir(exist_ok=True)
     table = pa.Table.from_batches([batch]).append_column("reason", pa.array(reasons, pa.string()))
-    table = table.filter(pa.array(~np.equal(reasons, None)))
+    table = table.filter(pa.array(~_is_none(reasons)))
     pq.write_table(table, path)
     return int(table.num_rows)
