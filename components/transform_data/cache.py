@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-import shutil
+import tempfile
 import uuid
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,47 +16,63 @@ import tensorflow_transform as tft
 
 from components import storage
 
-# Written last: an entry without it is not finished.
-_COMPLETE = "complete"
 _SHARED_CODE = ("features.py", "rows.py", "schema.py", "transform_graph.py", "user_code.py")
 
 
 class AnalysisCache:
-    """Entries under a URI; without one, nothing is found and nothing is kept."""
+    """Entries under a URI; without one, nothing is found and nothing is kept.
+
+    An entry is one ZIP file, which appears whole or not at all and knows the checksums of what is in it.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri.rstrip("/")
 
     def fetch(self, key: str, target: Path) -> bool:
-        """Copies the entry of a key to `target`; tells whether there was one."""
+        """Copies the entry of a key to the directory `target`; tells whether there was a sound one."""
         if not self._uri:
             return False
-        uri = f"{self._uri}/{key}"
+        uri = self._entry(key)
         fs, path = storage.filesystem(uri)
-        with storage.reaching(uri):
-            if not fs.exists(f"{path}/{_COMPLETE}"):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "entry"
+            with storage.reaching(uri):
+                if not fs.exists(path):
+                    return False
+                fs.get_file(path, str(local))
+            try:
+                with zipfile.ZipFile(local) as archive:
+                    if archive.testzip() is not None:
+                        raise zipfile.BadZipFile
+                    archive.extractall(target)
+            except (zipfile.BadZipFile, zlib.error):
+                print(f"transform_data: '{uri}' is damaged and will be replaced", flush=True)
                 return False
-            fs.get(f"{path}/content/", f"{target}/", recursive=True)
         return True
 
     def keep(self, key: str, source: Path) -> None:
-        """Keeps a directory as the entry of a key; a reader sees all of it or nothing."""
+        """Keeps the files of a directory as the entry of a key."""
         if not self._uri:
             return
-        uri = f"{self._uri}/{key}"
+        uri = self._entry(key)
         fs, path = storage.filesystem(uri)
-        with storage.reaching(uri):
-            if storage.is_remote(uri):
-                fs.put(f"{source}/", f"{path}/content/", recursive=True)
-                fs.pipe_file(f"{path}/{_COMPLETE}", b"")
-                return
-            partial = Path(path).with_name(f".{key}.{uuid.uuid4().hex}")
-            shutil.copytree(source, partial / "content")
-            (partial / _COMPLETE).touch()
-            try:
-                partial.rename(path)
-            except OSError:  # another run was faster, and its entry is the same
-                shutil.rmtree(partial)
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "entry"
+            with zipfile.ZipFile(local, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                    archive.write(file, file.relative_to(source))
+            with storage.reaching(uri):
+                if storage.is_remote(uri):
+                    fs.put_file(str(local), path)
+                    return
+                # Beside its place first: only within a file system does a file appear whole.
+                partial = Path(path).with_name(f".{key}.{uuid.uuid4().hex}")
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                fs.put_file(str(local), str(partial))
+                partial.replace(path)
+
+    def _entry(self, key: str) -> str:
+        return f"{self._uri}/{key}.zip"
 
 
 def cache_key(**facts: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import DataRejectedError
@@ -27,16 +28,18 @@ class Extremes:
             return
         is_number = statistics.physical_type in ("FLOAT", "DOUBLE")
         if statistics.has_min_max:
+            # Raw: text as bytes, for it may be no UTF-8.
+            low, high = statistics.min_raw, statistics.max_raw
             self.missing += statistics.null_count
-            self.low = statistics.min if self.low is None else min(self.low, statistics.min)
-            self.high = statistics.max if self.high is None else max(self.high, statistics.max)
+            self.low = low if self.low is None else min(self.low, low)
+            self.high = high if self.high is None else max(self.high, high)
         else:  # NaN has no place in a range, and text longer than 4 KiB is left out
             self.missing += rows if is_number else statistics.null_count
 
     @property
     def is_missing(self) -> bool:
         """Whether no row has a value."""
-        return self.missing == self.rows or self.low == self.high == ""
+        return self.missing == self.rows or self.low == self.high == b""
 
     @property
     def is_constant(self) -> bool:
@@ -45,14 +48,36 @@ class Extremes:
 
 
 def extremes(files: Sequence[Path]) -> dict[str, Extremes]:
-    """Gives the range of every column over Parquet parts."""
+    """Gives the range of every column over Parquet parts.
+
+    Raises:
+        DataRejectedError: a file is not Parquet, or only a part of it.
+    """
     result: dict[str, Extremes] = {}
     for file in files:
-        metadata = pq.read_metadata(file)
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise DataRejectedError(f"'{file}' cannot be read as Parquet: {error}; run ingest_data again") from error
         for group in (metadata.row_group(index) for index in range(metadata.num_row_groups)):
             for chunk in (group.column(index) for index in range(group.num_columns)):
                 result.setdefault(chunk.path_in_schema, Extremes()).add(group.num_rows, chunk.statistics)
     return result
+
+
+def require_columns(splits: Mapping[str, Mapping[str, Extremes]], columns: Sequence[str]) -> None:
+    """Makes sure that every split has every column.
+
+    Raises:
+        DataRejectedError: one has not.
+    """
+    for split, known in splits.items():
+        for name in columns:
+            if name not in known:
+                raise DataRejectedError(
+                    f"split '{split}' has no column '{name}' (it has: {', '.join(known)}); run "
+                    "ingest_data with this schema"
+                )
 
 
 def require_values(train: Mapping[str, Extremes], columns: Sequence[str]) -> None:
@@ -62,14 +87,14 @@ def require_values(train: Mapping[str, Extremes], columns: Sequence[str]) -> Non
         DataRejectedError: a column is missing everywhere.
     """
     for name in columns:
-        column = train.get(name, Extremes())
+        column = train[name]
         if column.is_missing:
             raise DataRejectedError(
                 f"column '{name}' is missing in all {column.rows:,} train rows; fix the source, or take it out of "
                 "'features'"
             )
         if column.is_constant:
-            print(f"transform_data: column '{name}' is {str(column.low)[:40]!r} in every train row: it tells nothing")
+            print(f"transform_data: column '{name}' is {_shown(column.low)} in every train row: it tells nothing")
 
 
 def require_finite(splits: Mapping[str, Mapping[str, Extremes]], columns: Sequence[str]) -> None:
@@ -80,10 +105,14 @@ def require_finite(splits: Mapping[str, Mapping[str, Extremes]], columns: Sequen
     """
     for split, known in splits.items():
         for name in columns:
-            column = known.get(name, Extremes())
+            column = known[name]
             for value in (column.low, column.high):
                 if isinstance(value, float) and math.isinf(value):
                     raise DataRejectedError(
                         f"column '{name}' holds {value} in split '{split}' (allowed: finite numbers); fix the source, "
                         "or leave the value missing there"
                     )
+
+
+def _shown(value: Any) -> str:
+    return repr(value.decode(errors="replace")[:40]) if isinstance(value, bytes) else str(value)

@@ -17,7 +17,7 @@ from components.settings import Features, Task
 from components.transform_data import plan
 from components.transform_data.analysis import analyze, read_batches
 from components.transform_data.cache import AnalysisCache, cache_key, digest_of
-from components.transform_data.extremes import extremes, require_finite, require_values
+from components.transform_data.extremes import extremes, require_columns, require_finite, require_values
 from components.transform_data.label import describe_label, is_same_label
 from components.transform_data.preprocessing import Preprocessing
 from components.transform_data.splits import write_splits
@@ -46,12 +46,13 @@ def transform(
         DataRejectedError: the label makes no sense for the task, a feature has no value, or no row is left.
     """
     dataset = Path(examples)
-    schema = parse_schema((Path(schema_folder) / "schema.pbtxt").read_text(encoding="utf-8"))
+    schema = _read_schema(Path(schema_folder))
     manifest = read_manifest(dataset)
     files = {split: split_files(dataset, split) for split in sorted({"train", *manifest.splits})}
     preprocessing_fn = load_function(user_module, "preprocessing_fn")
     plan.check(features, schema, task)
     ranges = {split: extremes(parts) for split, parts in files.items()}
+    require_columns(ranges, list(columns(schema)) if preprocessing_fn else [*features.columns, task.label])
     if preprocessing_fn is None:
         features = features if features.columns else plan.choose(schema, task, files["train"], ranges["train"])
         require_values(ranges["train"], features.columns)
@@ -68,20 +69,26 @@ def transform(
         label=label.model_dump(),
     )
     cache = AnalysisCache(analysis_cache)
-    with whole(transform_graph) as folder:
-        if cache.fetch(key, folder):
+    with whole(transform_graph) as graph, whole(transformed) as folder:
+        if cache.fetch(key, graph):
             print("transform_data: train split and features are unchanged: analysis reused", flush=True)
         else:
             print(f"transform_data: analyzing {manifest.splits['train']:,} rows", flush=True)
             function = _preprocessing(features, schema, preprocessing_fn, label)
-            _analyze(files["train"], function, label, beam_args, folder)
-            cache.keep(key, folder)
-    with whole(transformed) as folder:
-        splits = write_splits(Path(transform_graph), columns(schema), files, folder)
+            _analyze(files["train"], function, label, beam_args, graph)
+            cache.keep(key, graph)
+        splits = write_splits(graph, columns(schema), files, folder)
         digest = hashlib.sha256(f"{manifest.digest} {key}".encode()).hexdigest()
         result = Manifest(splits=splits, digest=digest, files=manifest.files)
         write_manifest(folder, result)
     return result
+
+
+def _read_schema(folder: Path) -> Schema:
+    path = folder / "schema.pbtxt"
+    if not path.is_file():
+        raise InputError(f"'{folder}' has no schema.pbtxt; give the schema that validate_data wrote")
+    return parse_schema(path.read_text(encoding="utf-8"))
 
 
 def _preprocessing(

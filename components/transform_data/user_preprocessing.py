@@ -81,8 +81,9 @@ class UserPreprocessing:
 
     def describe(self, output: Path) -> list[Feature]:
         """Lists the features: categories where TFT knows the range of the ids, numbers otherwise."""
-        metadata = tft.TFTransformOutput(str(output)).transformed_metadata
-        specs, schemas = metadata.feature_spec, {feature.name: feature for feature in metadata.schema.feature}
+        transformed = tft.TFTransformOutput(str(output))
+        specs = transformed.transformed_feature_spec()
+        schemas = {feature.name: feature for feature in transformed.transformed_metadata.schema.feature}
         keys = feature_keys([*self._features, *self.label_outputs])
         return [_described(name, specs[keys[name]], schemas[keys[name]].int_domain) for name in self._features]
 

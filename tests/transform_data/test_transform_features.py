@@ -1,6 +1,7 @@
 """The features that the settings describe, against NumPy, the standard library and pandas."""
 
 import datetime as dt
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
@@ -245,7 +246,7 @@ def test_a_row_does_not_depend_on_its_batch(
     wanted = [known[raw.name] for raw in graph.spec.inputs]
     edges = sorted({0, 150, *cuts})
     parts = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         (batch,) = table.slice(start, stop - start).to_batches()
         parts.append({name: value.numpy() for name, value in graph(_tensors(raw_arrays(batch, wanted))).items()})
     whole = outputs.table("eval")
