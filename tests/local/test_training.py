@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import ROOT, command, newest_records, newest_run, run, write_project, write_span
+from tests.local.project import ROOT, command, newest_records, newest_run, run, write_project, write_span
 
 from components.model_store import ModelStore
 
