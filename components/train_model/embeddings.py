@@ -36,7 +36,7 @@ class PeriodicEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("lockgate")
 class PiecewiseLinearEmbedding(keras.layers.Layer):
-    """How far each number has gone through each bin of its quantiles, then a linear layer of its own and ReLU (3.2, 3.4)."""
+    """How far each number has gone through each bin of its quantiles, then a linear layer and ReLU (3.2, 3.4)."""
 
     def __init__(self, edges: list[list[float]], width: int, **options: Any) -> None:
         super().__init__(**options)

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from components.artifacts import MODEL_VERSION
 from components.features import FEATURES, FeatureSpec
 from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
 from components.rows import marker
+from components.train_model.examples import Matrix
 from components.train_model.packing import Packing
 from components.transform_graph import TransformGraph
 
@@ -100,7 +100,7 @@ def digest(network: keras.Model, transform_graph: Path) -> str:
     return result.hexdigest()
 
 
-def label_scale(spec: FeatureSpec, labels: np.ndarray[Any, Any]) -> tuple[float, float]:
+def label_scale(spec: FeatureSpec, labels: Matrix) -> tuple[float, float]:
     """Gives mean and standard deviation of a regression's labels, else 0 and 1."""
     if spec.label.kind != "regression":
         return 0.0, 1.0

@@ -1,0 +1,71 @@
+"""The report: one page with learning curves, settings and inputs."""
+
+from pathlib import Path
+from typing import Any
+
+from components.features import FeatureSpec
+from components.reports import render
+from components.settings import CustomModel, Model, Training
+from components.train_model.fitting import Fit
+
+_MAX_CLASSES = 50
+
+
+def write_page(
+    path: Path,
+    result: dict[str, float],
+    fit: Fit,
+    spec: FeatureSpec,
+    class_counts: list[tuple[str, int]],
+    model: Model,
+    training: Training,
+) -> None:
+    """Writes the page; a reader sees all of it or none.
+
+    Args:
+        path: of the page.
+        result: what train returns.
+        fit: how fitting went.
+        spec: the features and the label.
+        class_counts: train rows of each class, the most frequent first.
+        model: section `model` of pipeline.yaml.
+        training: section `training` of pipeline.yaml.
+    """
+    series = _series(fit)
+    heights = [loss for one in series for _, loss in one["points"]]
+    page = render(
+        Path(__file__).with_name("report.html.jinja"),
+        result=result,
+        series=series,
+        epochs=fit.epochs,
+        best=fit.best,
+        losses=(min(heights), max(heights)),
+        features=spec.features,
+        label=spec.label,
+        classes=class_counts[:_MAX_CLASSES],
+        more_classes=max(0, len(class_counts) - _MAX_CLASSES),
+        rows=sum(count for _, count in class_counts),
+        kind=model.kind,
+        model=model.options if isinstance(model, CustomModel) else _settings(model),
+        training=_settings(training),
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _series(fit: Fit) -> list[dict[str, Any]]:
+    fitted = {"name": "rows learned from", "points": [[epoch.number, epoch.loss] for epoch in fit.epochs]}
+    held_out = [[epoch.number, epoch.validation_loss] for epoch in fit.epochs if epoch.validation_loss is not None]
+    return [fitted, {"name": "rows held out", "points": held_out}] if held_out else [fitted]
+
+
+def _settings(section: Any) -> dict[str, Any]:
+    """Flattens a section to dotted names; `null` where a setting is switched off."""
+    flat: dict[str, Any] = {}
+    for name, value in section.model_dump(exclude={"kind"}).items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in value.items()}
+        else:
+            flat[name] = "null" if value is None else value
+    return flat
