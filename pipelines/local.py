@@ -152,6 +152,9 @@ class _Run:
         is_cached = record.exit_code is None
         self.workers.done(task.name)
         parameters, artifacts = _split_outputs(outputs)
+        for artifact in artifacts.values():
+            # Metrics have no file, and kfp's cache takes an artifact without one for lost.
+            Path(artifact.uri).touch()
         self._record(
             record.model_copy(
                 update={
