@@ -1,6 +1,7 @@
 """The schema: TensorFlow Metadata's, in text format, as TFDV writes and data scientists curate it."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 from google.protobuf import text_format
@@ -8,7 +9,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.errors import InputError
 
-Schema = schema_pb2.Schema
+Schema: TypeAlias = schema_pb2.Schema
 
 _ARROW_TYPES = {
     schema_pb2.BYTES: pa.string(),

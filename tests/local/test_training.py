@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.local.project import ROOT, command, newest_records, newest_run, run, write_project, write_span
 
 from components.model_store import ModelStore
+from tests.local.project import ROOT, command, newest_records, newest_run, run, write_project, write_span
 
 EXECUTED = (
     "ingest-data", "validate-data", "gate", "transform-data", "train-model", "predict-batch", "predict-batch-2",
