@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.artifacts import MODEL_SPEC
 from components.errors import InputError
@@ -64,7 +64,12 @@ def read_spec(model: Path) -> ModelSpec:
     path = model / MODEL_SPEC
     if not path.is_file():
         raise InputError(f"'{model}' has no {MODEL_SPEC}; give a model that train_model exported")
-    return ModelSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        return ModelSpec.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise InputError(f"'{path}' is no model spec: {where}: {first['msg']}; export the model again") from error
 
 
 def outputs_of(label: Label) -> list[ModelOutput]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components import storage
@@ -21,9 +22,13 @@ from components.rows import Arrays, marker, raw_arrays
 from components.schema import Column
 
 REJECTED = "rejected"
+REASON = "reason"
 
-_BATCH_ROWS = 8_192
+_BATCH_ROWS = 16_384
+_SHOWN = 40
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
+
+Reasons = np.ndarray[Any, Any]
 
 
 def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], predictions: str) -> Manifest:
@@ -53,9 +58,10 @@ def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], 
                 from components.serving_model import ServingModel
 
                 loaded = ServingModel(directory)
+                _require_free_names(kept, loaded.spec)
                 shutil.copyfile(directory / MODEL_SPEC, folder / MODEL_SPEC)
             counts = _predict_files(loaded, files, kept, folder / split, folder / REJECTED)
-            digest = hashlib.sha256(f"{source.digest} {loaded.spec.weights_digest} {kept}".encode()).hexdigest()
+            digest = hashlib.sha256(f"{source.digest} {loaded.spec.weights_digest} {split} {kept}".encode()).hexdigest()
             manifest = Manifest(splits={split: counts[0], REJECTED: counts[1]}, digest=digest, files=source.files)
             print(f"predict_batch: {split}: {counts[0]:,} rows predicted, {counts[1]:,} rejected", flush=True)
         write_manifest(folder, manifest)
@@ -63,13 +69,46 @@ def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], 
 
 
 def _kept(files: Sequence[Path], keep_columns: Sequence[str]) -> list[str]:
-    names = pq.read_schema(files[0]).names
+    names = _open(files[0]).schema_arrow.names
     for name in keep_columns:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"it has: {', '.join(names)}"
             raise InputError(f"column '{name}' to keep is not in the dataset; {hint}")
     return list(keep_columns) or names
+
+
+def _require_free_names(kept: Sequence[str], spec: ModelSpec) -> None:
+    taken = [output.name for output in spec.outputs if output.name in kept]
+    if taken:
+        raise InputError(
+            f"column '{taken[0]}' has the name of a model output; rename it in the source, or leave it out of "
+            "keep_columns"
+        )
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except pa.ArrowException as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    return InputError(f"'{file}' cannot be read as Parquet: {str(error).splitlines()[0]}; run ingest_data again")
+
+
+def _batches(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    parquet = _open(file)
+    absent = [name for name in names if name not in parquet.schema_arrow.names]
+    if absent:
+        raise InputError(
+            f"'{file}' has no column '{absent[0]}', which other parts of its split have; run ingest_data again"
+        )
+    try:
+        yield from parquet.iter_batches(_BATCH_ROWS, columns=names)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file, error) from error
 
 
 @contextmanager
@@ -95,14 +134,14 @@ def _predict_files(
     columns = [Column(i.name, _TYPES[i.dtype], i.required, is_time=False) for i in model.spec.inputs]
     predicted_rows = rejected_rows = 0
     for index, file in enumerate(files):
-        parquet = pq.ParquetFile(file)
-        _require_inputs(parquet.schema_arrow.names, model.spec.inputs)
+        _require_inputs(_open(file).schema_arrow.names, model.spec.inputs)
         wanted = list(dict.fromkeys([*kept, *(column.name for column in columns)]))
         writer: pq.ParquetWriter | None = None
-        for batch in parquet.iter_batches(_BATCH_ROWS, columns=wanted):
-            arrays = raw_arrays(batch, columns)
+        for batch in _batches(file, wanted):
+            readable, reasons = _readable(batch, columns)
+            arrays = raw_arrays(readable, columns)
             outputs = model.predict(arrays)
-            reasons = _reasons(arrays, outputs, model.spec)
+            _add_reasons(reasons, arrays, outputs, model.spec)
             good = _is_none(reasons)
             table = _table(batch, kept, outputs, model.spec).filter(pa.array(good))
             writer = writer or pq.ParquetWriter(output / f"part-{index:05d}.parquet", table.schema, compression="lz4")
@@ -126,25 +165,85 @@ def _require_inputs(names: Sequence[str], inputs: Sequence[ModelInput]) -> None:
         )
 
 
-def _reasons(arrays: Arrays, outputs: Arrays, spec: ModelSpec) -> np.ndarray[Any, Any]:
-    """Gives why each row is rejected; None where it is not. Shape [rows]."""
-    rows = len(next(iter(outputs.values())))
-    reasons = np.full(rows, None, object)
-    for output in spec.outputs:
-        if output.dtype == "float32":
-            finite = np.isfinite(outputs[output.name]).reshape(rows, -1).all(1)
-            reasons[~finite] = f"{output.name} is not finite"
+def _readable(batch: pa.RecordBatch, columns: Sequence[Column]) -> tuple[pa.RecordBatch, Reasons]:
+    """Puts null for the values that the type of their column cannot hold, and tells which rows have some.
+
+    Returns:
+        The batch, and why each row is rejected (None: it is not), [rows].
+    """
+    reasons = np.full(batch.num_rows, None, object)
+    for column in columns:
+        array = batch.column(column.name)
+        if array.type == column.type or _fits(array, column.type):
+            bad = _reserved(array, column.type)
+        else:
+            bad = np.zeros(len(array), bool)
+            _mark_unfit(array, column.type, bad)
+        if bad.any():
+            reasons[bad] = [
+                f"{column.name} cannot be {column.type}: {str(v)[:_SHOWN]}" for v in array.filter(bad).to_pylist()
+            ]
+            cleared = pc.if_else(pa.array(bad), pa.scalar(None, array.type), array)
+            batch = batch.set_column(batch.schema.get_field_index(column.name), column.name, cleared)
+    return batch, reasons
+
+
+def _fits(array: pa.Array, kind: pa.DataType) -> bool:
+    try:
+        pc.cast(array, kind)
+    except pa.ArrowInvalid:
+        return False
+    except pa.ArrowNotImplementedError:
+        return True  # no value of this type can be cast: raw_arrays says so of the whole column
+    return True
+
+
+def _reserved(array: pa.Array, kind: pa.DataType) -> Reasons:
+    """Marks integers that stand for a missing value, and numbers that only become infinite as float32; bool [rows]."""
+    if kind == pa.int64() and pa.types.is_signed_integer(array.type) and array.type.bit_width == 64:
+        marked = pc.equal(array, marker("int64"))
+    elif kind == pa.float32() and pa.types.is_floating(array.type) and array.type != kind:
+        marked = pc.and_(pc.is_inf(pc.cast(array, kind)), pc.is_finite(array))
+    else:
+        return np.zeros(len(array), bool)
+    result: Reasons = pc.fill_null(marked, False).to_numpy(zero_copy_only=False)
+    return result
+
+
+def _mark_unfit(array: pa.Array, kind: pa.DataType, bad: Reasons) -> None:
+    """Marks in `bad`, bool [rows], the values that cannot be cast; halves the array until the bad ones are alone."""
+    if _fits(array, kind):
+        return
+    if len(array) == 1:
+        bad[0] = True
+        return
+    half = len(array) // 2
+    _mark_unfit(array[:half], kind, bad[:half])
+    _mark_unfit(array[half:], kind, bad[half:])
+
+
+def _add_reasons(reasons: Reasons, arrays: Arrays, outputs: Arrays, spec: ModelSpec) -> None:
+    """Adds why a row is rejected to `reasons`, [rows], where there is no reason yet."""
     for model_input in spec.inputs:
         values = arrays[model_input.name]
+        missing = np.isnan(values) if model_input.dtype == "float32" else values == marker(model_input.dtype)
         if model_input.dtype == "float32":
-            reasons[np.isinf(values)] = f"{model_input.name} is infinite"
+            _add(reasons, np.isinf(values), f"{model_input.name} is infinite")
         if model_input.required:
-            missing = np.isnan(values) if model_input.dtype == "float32" else values == marker(model_input.dtype)
-            reasons[missing] = f"{model_input.name} is missing"
-    return reasons
+            _add(reasons, missing, f"{model_input.name} is missing")
+    for output in spec.outputs:
+        if output.dtype == "float32":
+            bad = ~np.isfinite(outputs[output.name]).reshape(len(reasons), -1)
+            _add(reasons, np.asarray(bad.any(1)), f"{output.name} is not finite")
 
 
-def _is_none(reasons: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _add(reasons: Reasons, where: Reasons, reason: str) -> None:
+    if not where.any():
+        return
+    reasons[where & _is_none(reasons)] = reason
+
+
+def _is_none(reasons: Reasons) -> Reasons:
     return np.array([reason is None for reason in reasons], bool)
 
 
@@ -163,9 +262,11 @@ def _table(batch: pa.RecordBatch, kept: Sequence[str], outputs: Arrays, spec: Mo
     return pa.table(columns)
 
 
-def _write_rejected(batch: pa.RecordBatch, reasons: np.ndarray[Any, Any], path: Path) -> int:
+def _write_rejected(batch: pa.RecordBatch, reasons: Reasons, path: Path) -> int:
     path.parent.mkdir(exist_ok=True)
-    table = pa.Table.from_batches([batch]).append_column("reason", pa.array(reasons, pa.string()))
-    table = table.filter(pa.array(~_is_none(reasons)))
+    table = pa.Table.from_batches([batch])
+    if REASON in table.column_names:
+        table = table.drop_columns([REASON])
+    table = table.append_column(REASON, pa.array(reasons, pa.string())).filter(pa.array(~_is_none(reasons)))
     pq.write_table(table, path)
     return int(table.num_rows)
