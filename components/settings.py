@@ -272,6 +272,9 @@ class Training(Section):
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 1024
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate_decay: Literal["none", "cosine"] = "none"
+    """cosine: the rate falls to 0 along half a cosine over all epochs (Loshchilov, Hutter: SGDR, ICLR 2017). Models
+    that differ in the seed only are then more alike."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     early_stopping: EarlyStopping | None = EarlyStopping()
     validation_fraction: Fraction = 0.1

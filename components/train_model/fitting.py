@@ -1,5 +1,6 @@
 """Fitting a network: mini-batches, early stopping, the best weights."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ class Fitting:
         self._learned, self._held_out = tf.constant(learned), tf.constant(held_out)
         weights = class_weights(label, examples.labels[learned]) if training.class_weight == "balanced" else None
         self._class_weights = None if weights is None else tf.constant(weights)
-        self._optimizer = keras.optimizers.AdamW(training.learning_rate, weight_decay=training.weight_decay)
+        rate = _learning_rate(training, len(learned))
+        self._optimizer = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
         self._optimizer.build(network.trainable_variables)
 
     def run(self, progress: Callable[[Epoch], None], packing: Packing) -> Fit:
@@ -187,6 +189,13 @@ def class_weights(label: Label, labels: Matrix) -> Matrix:
     counts = np.bincount(labels.astype(np.int64), minlength=len(label.classes))
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
+def _learning_rate(training: Training, rows: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if training.learning_rate_decay == "none":
+        return training.learning_rate
+    steps = training.epochs * math.ceil(rows / training.batch_size)
+    return keras.optimizers.schedules.CosineDecay(training.learning_rate, steps)
 
 
 def _losses(kind: str, labels: Any, outputs: Any) -> Any:
