@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from components.settings import Severity
-from components.validate_data.kinds import kind
+from components.validate_data.kinds import OWN, kind
 
 
 class _Record(BaseModel):
@@ -87,12 +87,16 @@ def describe(type_: str, share: float | None, words: str) -> str:
         return words.strip().rstrip(".") or type_
     if text.startswith("of "):
         return f"{percent(share)} {text}" if share is not None else f"some {text}"
-    return f"{text}: {words}" if words else text
+    return f"{text}: {words}" if words and type_ in OWN else text
 
 
 def by_weight(anomalies: Iterable[Anomaly]) -> list[Anomaly]:
     """Sorts the worst first: errors before warnings, then by the share of rows."""
     return sorted(anomalies, key=lambda one: (one.severity != "error", -1.0 if one.share is None else -one.share))
+
+
+def _blames_inference(anomaly: Anomaly, inferred: bool) -> bool:
+    return inferred and "schema.pbtxt" in anomaly.advice
 
 
 def reason(anomalies: list[Anomaly], rows: int, inferred: bool) -> str:
@@ -107,7 +111,7 @@ def reason(anomalies: list[Anomaly], rows: int, inferred: bool) -> str:
     where = f"split{'s' * (len(places) > 1)} {', '.join(map(repr, places))}"
     subject = f"{worst.feature}: " if worst.feature else ""
     example = f", e.g. {worst.examples[0].value!r}" if worst.examples else ""
-    review = "; the schema is inferred: review schema.pbtxt and give it as `schema`" if inferred else ""
+    review = "; it was inferred: review it and name it under `schema`" if _blames_inference(worst, inferred) else ""
     return (
         f"{len(errors)} anomal{'ies' if len(errors) > 1 else 'y'} in {where} (allowed: 0): "
         f"{subject}{worst.description}{example} … {worst.advice}{review}"

@@ -12,7 +12,7 @@ from components.labels import distinct_classes, positive_class
 from components.settings import Task
 from components.validate_data import leaks
 from components.validate_data.anomalies import Finding
-from components.validate_data.offences import HUGE_STRING_BYTES
+from components.validate_data.offences import HUGE_STRING_BYTES, MISSING
 from components.validate_data.splits import Split
 from components.validate_data.statistics import FeatureStatistics, Summary, common
 
@@ -28,7 +28,7 @@ def check_split(summary: Summary, task: Task, known: set[tuple[str, str]]) -> It
     name, statistics = summary.split.name, summary.features
     for feature, one in statistics.items():
         missing = common(one).num_missing
-        absent = missing and not any(about == feature and "PRESENT" in type_ for about, type_ in known)
+        absent = missing and not any(about == feature and type_ in MISSING for about, type_ in known)
         if feature == task.label and absent:
             yield Finding(name, feature, "MISSING_LABELS")
         elif missing == summary.split.rows and absent:
@@ -77,7 +77,7 @@ def _check_label(train: Summary, task: Task) -> Iterator[Finding]:
         try:
             positive_class(_classes(train.split, task), task)
         except InputError as error:
-            yield Finding(train.split.name, task.label, "UNEXPECTED_CLASSES", str(error))
+            yield Finding(train.split.name, task.label, "UNEXPECTED_CLASSES", str(error).partition("; ")[0])
 
 
 def _classes(split: Split, task: Task) -> list[str]:
@@ -92,6 +92,6 @@ def _plain(values: pa.Array) -> pa.Array:
 
 def _is_constant(feature: FeatureStatistics) -> bool:
     if feature.HasField("string_stats"):
-        return feature.string_stats.unique == 1
+        return bool(feature.string_stats.unique == 1)
     present = common(feature).num_non_missing
     return bool(present) and feature.num_stats.min == feature.num_stats.max

@@ -66,6 +66,8 @@ class Distribution:
     """Of text and categorical integers, the most frequent first."""
     width: float
     """The largest share among the categories: the length of the longest bar."""
+    note: str = "no values"
+    """In place of a picture."""
 
 
 def distributions(summaries: list[Summary], times: Iterable[str], names: Iterable[str]) -> list[Distribution]:
@@ -84,9 +86,12 @@ def _distribution(name: str, summaries: list[Summary], is_time: bool) -> Distrib
     statistics = [summary.features.get(name) for summary in summaries]
     known = [one for one in statistics if one is not None]
     if any(one.HasField("string_stats") for one in known):
+        figures = _text_figures(summaries, name, measured=any(one.type == one.STRING for one in known))
+        if all(_mostly_unique(one) for one in known):
+            return Distribution(name, "text", figures, None, [], 0.0, "nearly all values differ")
         categories = _categories(statistics)
-        width = max((share for one in categories for share in one.shares), default=0.0)
-        return Distribution(name, "category", _text_figures(summaries, name), None, categories, width)
+        width = max((share for one in categories if not one.rest for share in one.shares), default=0.0)
+        return Distribution(name, "category", figures, None, categories, width)
     write = _instant if is_time else _number
     figures = _number_figures(summaries, name, write, spread=not is_time)
     return Distribution(name, "time" if is_time else "number", figures, _bars(name, summaries, write), [], 0.0)
@@ -104,12 +109,18 @@ def _number_figures(summaries: list[Summary], name: str, write: Callable[[float]
     return [row for row in rows if row is not None]
 
 
-def _text_figures(summaries: list[Summary], name: str) -> list[Row]:
-    return [
+def _text_figures(summaries: list[Summary], name: str, measured: bool) -> list[Row]:
+    rows = [
         _row("missing", summaries, name, _missing),
         _row("distinct", summaries, name, lambda one: f"{one.string_stats.unique:,}"),
-        _row("mean length", summaries, name, lambda one: _number(round(one.string_stats.avg_length, 1))),
     ]
+    if measured:
+        rows.append(_row("mean length", summaries, name, lambda one: _number(round(one.string_stats.avg_length, 1))))
+    return rows
+
+
+def _mostly_unique(one: FeatureStatistics) -> bool:
+    return bool(one.string_stats.unique > max(100, 0.9 * common(one).num_non_missing))
 
 
 def _row(label: str, summaries: list[Summary], name: str, figure: Callable[[FeatureStatistics], str]) -> Row:
@@ -172,7 +183,7 @@ def _axis(values: Numbers) -> tuple[float, float]:
 def _finite(sample: pa.Table, name: str) -> Numbers:
     if name not in sample.column_names:
         return np.empty(0)
-    values = sample[name].cast(pa.float64()).to_numpy()
+    values = sample[name].cast(pa.float64(), safe=False).to_numpy()
     return np.asarray(values[np.isfinite(values)])
 
 

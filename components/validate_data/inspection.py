@@ -12,7 +12,7 @@ from components.validate_data.comparisons import Distance, compare, excesses
 from components.validate_data.conformity import check_schema
 from components.validate_data.kinds import kind
 from components.validate_data.offences import Mask, Offence, find_offences, mask_for
-from components.validate_data.rules import Rules
+from components.validate_data.rules import Against, Rules
 from components.validate_data.splits import Split
 from components.validate_data.statistics import StatisticsList, Summary, infer_schema, summarize
 
@@ -49,13 +49,17 @@ def inspect(
     for summary in summaries.values():
         findings += _check(summary, task, schema, validation.serving_environment)
     anomalies = _complete(findings, summaries, schema, rules, validation.max_examples)
-    distances = []
-    for against, other in (("eval", _statistics(summaries.get("eval"))), ("production", production)):
-        train = _statistics(summaries["train"])
+    distances: list[Distance] = []
+    train = _statistics(summaries["train"])
+    others: dict[Against, StatisticsList | None] = {
+        "eval": _statistics(summaries.get("eval")),
+        "production": production,
+    }
+    for against, other in others.items():
         if train is not None and other is not None:
             measured = compare(train, other, against, schema, rules)
             distances += measured
-            anomalies += _judged(excesses(measured, train, other, validation.max_examples), rules)
+            anomalies += _judged(excesses(measured, train, other, schema, validation.max_examples), rules)
     return Inspection(summaries, schema, curated is None, by_weight(anomalies), distances)
 
 

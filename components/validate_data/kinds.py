@@ -22,12 +22,13 @@ class Kind:
 _WIDEN = "widen schema.pbtxt or fix the source"
 _PRESENCE = "lower presence in schema.pbtxt or fix the source"
 _TYPE = "correct the type in schema.pbtxt or fix the source"
-_DISTANCE = "look at both distributions in the report, then retrain on newer data or raise the limit under validation"
+_DISTANCE = "compare the distributions in the report; retrain on newer data, or raise the limit"
 _REGRET = "fix the source, or leave the column out"
 
 _TFDV = {
     "ENUM_TYPE_UNEXPECTED_STRING_VALUES": Kind("of values outside the domain", _WIDEN),
     "BOOL_TYPE_UNEXPECTED_STRING": Kind("of values outside the domain", _WIDEN),
+    "ENUM_TYPE_INVALID_UTF8": Kind("of values are not UTF-8", "set data.csv.encoding, or fix the source"),
     "INT_TYPE_BIG_INT": Kind("of values above the maximum", _WIDEN),
     "INT_TYPE_SMALL_INT": Kind("of values below the minimum", _WIDEN),
     "FLOAT_TYPE_BIG_FLOAT": Kind("of values above the maximum", _WIDEN),
@@ -56,7 +57,9 @@ OWN = {
     "NAN_VALUES": Kind("of values are NaN", "write them as missing"),
     "HUGE_STRINGS": Kind("of values longer than 10,000 bytes", _REGRET, "warn"),
     "LABEL_LEAK": Kind("determines the label almost alone", "leave it out if it is known only afterwards", "warn"),
-    "MISSING_LABELS": Kind("of rows without a label", "drop these rows in the source"),
+    "MISSING_LABELS": Kind(
+        "of rows without a label", "no stage learns from them or measures by them: drop them in the source", "warn"
+    ),
     "SINGLE_CLASS": Kind("only one class", "widen data.window, or check task.label"),
     "UNEXPECTED_CLASSES": Kind("", "check task.type and task.positive"),
     "LABEL_WHEN_SERVING": Kind(

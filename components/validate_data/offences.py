@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -53,7 +54,7 @@ def mask_for(type_: str, feature: schema_pb2.Feature | None, schema: schema_pb2.
     Raises:
         KeyError: no value by itself is the offence (a distance between distributions, for one).
     """
-    if type_ in _MISSING:
+    if type_ in MISSING:
         return None
     if type_ in _BY_VALUE:
         return _BY_VALUE[type_]
@@ -71,7 +72,7 @@ def mask_for(type_: str, feature: schema_pb2.Feature | None, schema: schema_pb2.
     return bounds[type_]
 
 
-_MISSING = {
+MISSING = {
     "FEATURE_TYPE_LOW_FRACTION_PRESENT",
     "FEATURE_TYPE_LOW_NUMBER_PRESENT",
     "FEATURE_TYPE_NOT_PRESENT",
@@ -96,6 +97,17 @@ def _huge(values: pa.Array) -> pa.Array:
     return pc.greater(pc.binary_length(values), HUGE_STRING_BYTES)
 
 
+def _no_utf8(values: pa.Array) -> pa.Array:
+    def is_broken(value: pa.Scalar) -> bool:
+        try:
+            str(value.as_buffer(), encoding="utf-8")
+        except UnicodeDecodeError:
+            return True
+        return False
+
+    return pa.array([is_broken(value) for value in values], pa.bool_())
+
+
 def _no_integer(values: pa.Array) -> pa.Array:
     return pc.invert(pc.match_substring_regex(values, r"^[-+]?[0-9]+$"))
 
@@ -115,6 +127,7 @@ _BY_VALUE: dict[str, Mask] = {
     "FLOAT_TYPE_HAS_NAN": _nan,
     "NAN_VALUES": _nan,
     "HUGE_STRINGS": _huge,
+    "ENUM_TYPE_INVALID_UTF8": _no_utf8,
     "INT_TYPE_NOT_INT_STRING": _no_integer,
     "FLOAT_TYPE_STRING_NOT_FLOAT": _no_number,
 }
@@ -156,7 +169,7 @@ def _count(column: pa.Array, offence: Offence) -> None:
         offence.values = Counter(dict(offence.values.most_common(_KEPT)))
 
 
-def _distinct(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
+def _distinct(column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     """Gives the values that occur and the rows of each."""
     if isinstance(column, pa.DictionaryArray):
         indices = column.indices.drop_null().to_numpy(zero_copy_only=False)

@@ -1,13 +1,12 @@
 """The report: one self-contained page."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from components.reports import render
 from components.schema import columns
 from components.settings import Task
-from components.validate_data.anomalies import Anomaly, Verdict
+from components.validate_data.anomalies import Anomaly, Verdict, percent
 from components.validate_data.comparisons import Distance
 from components.validate_data.distributions import distributions
 from components.validate_data.inspection import Inspection
@@ -33,13 +32,14 @@ def write_page(path: Path, found: Inspection, verdict: Verdict, task: Task, prod
         errors=sum(one.severity == "error" for one in found.anomalies),
         severities={one.feature: one.severity for one in reversed(found.anomalies)},
         distances=_table(found.distances),
+        percent=percent,
         against=[one for one in ("eval", "production") if any(d.against == one for d in found.distances)],
         distributions=distributions(summaries, times, names[:_MOST_COLUMNS]),
     )
     partial = path.with_name(f".{path.name}.partial")
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text(html, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _place(name: str, label: str, anomalies: list[Anomaly]) -> tuple[int, int]:

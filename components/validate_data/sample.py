@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.validate_data.splits import Split
+from components.validate_data.splits import Split, is_string
 
 ROWS = 50_000
 _TEXT_BYTES = 64
@@ -25,9 +25,10 @@ class Sampler:
         self._seen += batch.num_rows
         columns = []
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if isinstance(column, pa.DictionaryArray):
-                self._note(name, column)
-                columns.append(_short(column.take(rows)))
+            if is_string(column.type):
+                texts = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+                self._note(name, texts)
+                columns.append(_short(texts.take(rows)))
             else:
                 columns.append(column.take(rows))
         self._batches.append(pa.RecordBatch.from_arrays(columns, batch.schema.names))

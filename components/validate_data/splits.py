@@ -1,5 +1,6 @@
 """The splits of a dataset, read in batches of bounded size."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from components.errors import DataRejectedError
 
 _BATCH_ROWS = 65_536
 _BATCH_BYTES = 32 << 20
+_LONG_BYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class Split:
     name: str
     files: tuple[Path, ...]
     columns: pa.Schema
-    """As stored; strings are read as dictionaries, whatever the file says."""
+    """As stored."""
     rows: int
     batch_rows: int
     """So many rows that an average batch stays small."""
+    dictionaries: tuple[str, ...]
+    """String columns that are read as dictionary arrays."""
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Reads the rows in order; string columns come as dictionary arrays.
+        """Reads the rows in order.
 
         A batch is also small once its dictionaries are decoded: a string of a megabyte that fills a column
         takes one megabyte in the file and would take 64 GB in a batch.
@@ -38,10 +42,9 @@ class Split:
         Raises:
             DataRejectedError: a part cannot be read to its end.
         """
-        strings = [field.name for field in self.columns if _is_string(field.type)]
         for file in self.files:
             try:
-                with pq.ParquetFile(file, memory_map=True, read_dictionary=strings) as parquet:
+                with pq.ParquetFile(file, memory_map=True, read_dictionary=self.dictionaries) as parquet:
                     for batch in parquet.iter_batches(self.batch_rows, columns=columns):
                         yield from _slices(batch)
             except (pa.ArrowInvalid, OSError) as error:
@@ -66,12 +69,14 @@ def _open_split(name: str, files: list[Path]) -> Split:
     groups = [footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)]
     row_bytes = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
     row_bytes = max(row_bytes, 8 * len(columns), 1)
+    strings = [i for i, kind in enumerate(columns.types) if is_string(kind)]
     return Split(
         name=name,
         files=tuple(files),
         columns=columns,
         rows=sum(footer.num_rows for footer in footers),
         batch_rows=max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / row_bytes))),
+        dictionaries=tuple(columns.names[i] for i in strings if not _has_long_values(groups, i)),
     )
 
 
@@ -87,10 +92,11 @@ def _unreadable(file: Path, error: Exception) -> DataRejectedError:
 
 
 def _check_columns(file: Path, found: pa.Schema, wanted: pa.Schema) -> None:
+    times = Counter(found.names)
     for name, kind in zip(found.names, found.types, strict=True):
-        if found.names.count(name) > 1:
-            raise DataRejectedError(f"'{file}': column '{name}' is there {found.names.count(name)} times (allowed: 1)")
-        if not (_is_string(kind) or pa.types.is_integer(kind) or _is_number(kind)):
+        if times[name] > 1:
+            raise DataRejectedError(f"'{file}': column '{name}' is there {times[name]} times (allowed: 1)")
+        if not (is_string(kind) or pa.types.is_integer(kind) or _is_number(kind)):
             raise DataRejectedError(
                 f"'{file}': column '{name}' has Arrow type {kind} (allowed: string, int64, float32); "
                 "write it with ingest_data"
@@ -99,10 +105,16 @@ def _check_columns(file: Path, found: pa.Schema, wanted: pa.Schema) -> None:
         raise DataRejectedError(f"'{file}' has other columns or types than the part before it; run ingest_data again")
 
 
-def _is_string(kind: pa.DataType) -> bool:
+def is_string(kind: pa.DataType) -> bool:
+    """Tells whether a column holds strings, plain or as a dictionary."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_long_values(groups: list[pq.RowGroupMetaData], column: int) -> bool:
+    """Tells whether building a dictionary of the values would take more memory than it saves."""
+    return any(group.column(column).total_uncompressed_size > _LONG_BYTES * group.num_rows for group in groups)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -1,6 +1,8 @@
 """TFDV's statistics of a split, computed batch by batch in memory."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +13,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.validate_data.sample import Sampler
 from components.validate_data.splits import Split
 
-StatisticsList = statistics_pb2.DatasetFeatureStatisticsList
-FeatureStatistics = statistics_pb2.FeatureNameStatistics
+StatisticsList: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
+FeatureStatistics: TypeAlias = statistics_pb2.FeatureNameStatistics
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Summary:
     longest: dict[str, int]
     """Bytes of the longest value of every string column."""
 
-    @property
+    @cached_property
     def features(self) -> dict[str, FeatureStatistics]:
         """The statistics by column."""
         return features(self.statistics)
@@ -45,11 +47,14 @@ def summarize(split: Split, schema: schema_pb2.Schema | None) -> Summary:
     generators = stats_impl.get_generators(tfdv.StatsOptions(schema=schema), in_memory=True)
     partial = [generator.create_accumulator() for generator in generators]
     sampler = Sampler(split)
-    for batch in split.batches() if split.rows else [_no_rows(split)]:
-        sampler.add(batch)
-        lists = _lists(batch)
-        partial = [generator.add_input(part, lists) for generator, part in zip(generators, partial, strict=True)]
-    return Summary(split, stats_impl.extract_statistics_output(partial, generators), sampler.table(), sampler.longest)
+    # Infinite values make a mean NaN, which NumPy would write about to stderr; they are reported as anomalies.
+    with np.errstate(invalid="ignore"):
+        for batch in split.batches() if split.rows else [_no_rows(split)]:
+            sampler.add(batch)
+            lists = _lists(batch)
+            partial = [generator.add_input(part, lists) for generator, part in zip(generators, partial, strict=True)]
+        statistics = stats_impl.extract_statistics_output(partial, generators)
+    return Summary(split, statistics, sampler.table(), sampler.longest)
 
 
 def features(statistics: StatisticsList) -> dict[str, FeatureStatistics]:
