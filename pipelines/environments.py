@@ -127,7 +127,7 @@ def bootstrap_uv() -> None:
     print("set-up: uv", flush=True)
     _run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--target", str(target)),
-        *("--disable-pip-version-check", "-r", str(requirements)),
+        *("--disable-pip-version-check", "--root-user-action=ignore", "-r", str(requirements)),
     )
     stamp.write_text(wanted)
 
