@@ -55,7 +55,7 @@ def _lambda(codes: Codes, classes: Codes, guess: int) -> float:
     ascending = np.argsort(rows, kind="stable")
     majority[code[ascending]] = class_[ascending]  # the last assignment, the most frequent class, stays
     errors = np.count_nonzero(majority[codes[1::2]] != classes[1::2])
-    return 1.0 - errors / float(np.count_nonzero(classes[1::2] != guess))
+    return 1.0 - errors / int(np.count_nonzero(classes[1::2] != guess))
 
 
 def _r2(codes: Codes, target: Numbers) -> float:
