@@ -1,11 +1,14 @@
 """The full pass over the train split, on Beam: in this process, or on the engine that beam_args name."""
 
+import contextlib
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
-from components.errors import InputError, LockgateError
+from components.errors import InputError, UnavailableError
 from components.rows import dtype, raw_arrays
 from components.schema import Column
 
@@ -48,29 +51,52 @@ def analyze(
 
     Raises:
         InputError: the preprocessing function or an option of Beam is wrong.
+        UnavailableError: the engine does not answer.
     """
     fields = [(keys[column.name], pa.large_list(_ARROW_TYPES[dtype(column)])) for column in columns]
     config = TensorAdapterConfig(pa.schema(fields), {name: _dense(name) for name, _ in fields})
-    with tempfile.TemporaryDirectory(dir=output) as scratch:
-        try:
-            with (
-                beam.Pipeline(options=PipelineOptions(list(beam_args or _IN_PROCESS))) as pipeline,
-                tft_beam.Context(temp_dir=scratch),
-            ):
-                rows = (
-                    pipeline
-                    | "files" >> beam.Create([str(file) for file in files])
-                    | "rows" >> beam.FlatMap(_read, list(columns), keys)
-                )
-                analyzed = (rows, config) | "analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
-                analyzed | "write" >> tft_beam.WriteTransformFn(str(output))
-        except LockgateError:
-            raise
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-            cause = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(
-                f"the features cannot be analyzed: {cause}; check 'features', user module and beam_args"
-            ) from error
+    options = _options(beam_args)
+    with (
+        tempfile.TemporaryDirectory(dir=output) as scratch,
+        _explained(),
+        beam.Pipeline(options=options) as pipeline,
+        tft_beam.Context(temp_dir=scratch),
+    ):
+        rows = (
+            pipeline
+            | "files" >> beam.Create([str(file) for file in files])
+            | "rows" >> beam.FlatMap(_read, list(columns), keys)
+        )
+        analyzed = (rows, config) | "analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
+        analyzed | "write" >> tft_beam.WriteTransformFn(str(output))
+
+
+def _options(beam_args: Sequence[str]) -> PipelineOptions:
+    options = PipelineOptions(list(beam_args or _IN_PROCESS))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            options.get_all_options()
+    except SystemExit as error:  # argparse, after the usage of some hundred options
+        cause = said.getvalue().strip().rpartition("error: ")[2]
+        raise InputError(f"beam_args: {cause}; give options that Beam knows") from error
+    return options
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what Beam, TFT or the graph say into one line."""
+    try:
+        yield
+    except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+        raise UnavailableError(
+            "the engine of beam_args does not answer; check its endpoint, or leave beam_args out"
+        ) from error
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        cause = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(
+            f"the features cannot be analyzed: {cause}; check 'features', user module and beam_args"
+        ) from error
 
 
 def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -50,6 +50,8 @@ def transform(
     manifest = read_manifest(dataset)
     files = {split: split_files(dataset, split) for split in sorted({"train", *manifest.splits})}
     preprocessing_fn = load_function(user_module, "preprocessing_fn")
+    if preprocessing_fn and features.columns:
+        raise InputError(f"both 'features' and preprocessing_fn of {FILE} make features; take one of them out")
     plan.check(features, schema, task)
     ranges = {split: extremes(parts) for split, parts in files.items()}
     require_columns(ranges, list(columns(schema)) if preprocessing_fn else [*features.columns, task.label])

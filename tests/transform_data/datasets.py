@@ -78,6 +78,7 @@ class Project:
         task: Mapping[str, Any] = BINARY,
         user_module: str = "",
         analysis_cache: str = "",
+        beam_args: Sequence[str] = (),
         name: str = "run",
     ) -> Outputs:
         graph, transformed = self.folder / name / "transform_graph", self.folder / name / "transformed"
@@ -88,7 +89,7 @@ class Project:
             Features.model_validate(features or {}),
             user_module,
             analysis_cache,
-            [],
+            beam_args,
             str(graph),
             str(transformed),
         )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import LockgateError
+from components.errors import InputError, LockgateError
 from components.transform_graph import TransformGraph
 from tests.transform_data.datasets import Project
 
@@ -151,6 +152,20 @@ def test_defect_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     assert defect.message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == defect.exit_code
+    assert project.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--runner=NoSuchRunner", "the features cannot be analyzed: Unexpected pipeline runner: NoSuchRunner"),
+        ("--direct_num_workers=many", "beam_args: argument --direct_num_workers: invalid int value: 'many'"),
+    ],
+)
+def test_wrong_option_of_beam(tmp_path: Path, option: str, message: str) -> None:
+    project = Project(tmp_path).write(TYPES, train=_rows())
+    with pytest.raises(InputError, match=re.escape(message)):
+        project.transform(NUMERIC, beam_args=[option])
     assert project.left_behind() == []
 
 

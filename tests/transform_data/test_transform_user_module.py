@@ -188,6 +188,12 @@ def test_defective_module_is_named_in_one_line(tmp_path: Path, defect: str) -> N
     assert project.left_behind() == []
 
 
+def test_features_come_from_one_place(tmp_path: Path) -> None:
+    project = Project(tmp_path).write(TYPES, train=_rows())
+    with pytest.raises(InputError, match=r"both 'features' and preprocessing_fn of user_module\.py make features"):
+        project.transform({"numeric": [{"columns": ["miles"]}]}, task=TASK, user_module=MODULE)
+
+
 def test_module_without_the_function_leaves_features_to_the_settings(tmp_path: Path) -> None:
     project = Project(tmp_path).write(TYPES, train=_rows())
     outputs = project.transform({"numeric": [{"columns": ["miles"]}]}, task=TASK, user_module="def build_model(): ...")
