@@ -106,7 +106,7 @@ def test_a_weak_model_does_not_pass_the_model_gate(undisturbed: Path, tmp_path: 
         (lambda p: (p / "data" / "visits-2025-01.csv").write_text(""), 3, "visits-2025-01.csv"),
         (lambda p: (p / "data" / "visits-2025-01.csv").write_text("visit,price,age,city\n1,2,3,Rome\n"), 3, "bought"),
         (lambda p: (p / "data" / "visits-2025-02.csv").unlink(), 3, "2025-02"),
-        (lambda p: (p / "pipeline.yaml").write_text("name: shop"), 2, "pipeline.yaml:1:1: data.source: missing; add it"),
+        (lambda p: (p / "pipeline.yaml").write_text("name: shop"), 2, "pipeline.yaml:1:1: data.source: missing"),
         (lambda p: (p / "schema.pbtxt").unlink(), 2, "schema.pbtxt"),
     ],
     ids=["empty file", "no label", "span missing", "settings missing", "schema missing"],
