@@ -101,7 +101,10 @@ def test_statistics_can_be_read_by_tfdv(place: Place) -> None:
 def test_the_same_input_gives_the_same_files(place: Place) -> None:
     place.write(good(2000) | {"id": pa.array(map(str, range(2000)))}, {"id": pa.array(map(str, range(500)))})
     place.validate(schema="")
-    files = [name for name in place.left_behind() if (place.outputs / name).is_file()]
+    # TFDV's sketches order values of equal frequency by chance, so its own files may differ by a few bytes.
+    paths = {name: place.outputs / name for name in place.left_behind()}
+    files = [name for name, path in paths.items() if path.is_file() and path.suffix != ".pb"]
+    assert files
     first = {name: (place.outputs / name).read_bytes() for name in files}
     place.validate(schema="")
     assert {name: (place.outputs / name).read_bytes() for name in files} == first
