@@ -37,6 +37,11 @@ class Environment:
     """A Python version; empty: the one that runs `make`."""
 
     @property
+    def has_tensorflow(self) -> bool:
+        """Whether its warm worker takes 600 MiB."""
+        return self.name not in {"dev", "base"}
+
+    @property
     def executable(self) -> Path:
         """Its interpreter."""
         return VENVS / self.name / "bin" / "python"

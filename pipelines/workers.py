@@ -127,8 +127,8 @@ class Program:
 class Workers:
     """The warm workers of one run: started shortly before they are needed, stopped when no task is left for them.
 
-    Two TensorFlow processes (the current line's, and TFDV's on an old libc) need not be whole in memory
-    together, so only one worker is warmed ahead.
+    One worker is warmed ahead, but never one with TensorFlow while another works (the current line's, and TFDV's
+    on an old libc): together they would not fit a small laptop.
     """
 
     def __init__(self, tasks: Mapping[str, Environment], log: Path) -> None:
@@ -139,9 +139,10 @@ class Workers:
 
     def take(self, task: str) -> Worker:
         """Gives the worker for a task, and warms the one that will be needed after it."""
-        worker = self._start(self._ahead[task])
+        present = self._ahead[task]
+        worker = self._start(present)
         upcoming = next((e for e in self._ahead.values() if e.name not in self._workers), None)
-        if upcoming:
+        if upcoming and not (present.has_tensorflow and upcoming.has_tensorflow):
             self._start(upcoming)
         return worker
 
