@@ -80,7 +80,8 @@ def _noisy(table: pa.Table, copy: int, rng: np.random.Generator) -> pa.Table:
         if copy and pa.types.is_floating(field.type):
             values = table.column(index).to_numpy().astype("float64")
             noise = rng.normal(scale=0.01 * (np.nanstd(values) or 1), size=len(values))
-            table = table.set_column(index, field.name, pa.array(values + noise, from_pandas=True).cast(field.type))
+            noisy = np.clip(values + noise, np.nanmin(values), np.nanmax(values))  # what the schema allows
+            table = table.set_column(index, field.name, pa.array(noisy, from_pandas=True).cast(field.type))
     return table
 
 
