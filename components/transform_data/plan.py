@@ -16,7 +16,7 @@ from components.transform_data.extremes import Extremes
 
 # Of text columns that nobody described: beyond this many values the rest share a bucket.
 _TOP_K = 10_000
-# An integer with at most this many different values is read as a category.
+# Among so few rows, any column may happen to differ in every one.
 _FEW = 20
 # A text or integer column with more different values a row than this names rows, it does not describe them.
 _IDENTIFYING_SHARE = 0.9
