@@ -73,7 +73,7 @@ DEV = Environment("dev", "requirements.txt")
 BASE = Environment(
     "base",
     "containers/base/requirements.txt",
-    ("pydantic", "pyarrow.parquet", "fsspec", "jinja2", "sklearn.metrics", "scipy.stats"),
+    ("pydantic", "pyarrow.parquet", "fsspec", "jinja2"),
 )
 if has_new_libc():
     TENSORFLOW = Environment(

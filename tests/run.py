@@ -36,7 +36,7 @@ SUITES = (
     Suite(
         "pipelines",
         DEV,
-        ("tests/pipelines", "tests/contract", "tests/architecture", "tests/examples"),
+        ("tests/pipelines", "tests/contract", "tests/examples"),
         ("-m", "not local"),
     ),
     Suite(
@@ -45,13 +45,16 @@ SUITES = (
         (
             "tests/shared",
             "tests/ingest_data",
-            "tests/evaluate_model",
             "tests/publish_model",
             "tests/report_run",
             "tests/gate",
         ),
     ),
-    Suite("tensorflow", TENSORFLOW, ("tests/transform_data", "tests/train_model", "tests/predict_batch")),
+    Suite(
+        "tensorflow",
+        TENSORFLOW,
+        ("tests/transform_data", "tests/train_model", "tests/predict_batch", "tests/evaluate_model"),
+    ),
     Suite("tfdv", TFDV, ("tests/validate_data",)),
     Suite("local", DEV, ("tests/local",)),
 )
