@@ -91,7 +91,13 @@ else:
         python="3.11",
     )
 
-ALL = tuple(dict.fromkeys((DEV, BASE, TENSORFLOW, TFDV)))
+PREDICTOR = Environment(
+    "predictor",
+    "containers/predictor/requirements.txt",
+    ("pyarrow.parquet", "pydantic", "fsspec", "tensorflow", "kserve"),
+)
+
+ALL = tuple(dict.fromkeys((DEV, BASE, TENSORFLOW, TFDV, PREDICTOR)))
 
 
 def twin(image: str, stage: str) -> Environment:
@@ -107,7 +113,7 @@ def twin(image: str, stage: str) -> Environment:
     name = image.rpartition("/")[2].partition(":")[0]
     if stage in TFDV_STAGES:
         return TFDV
-    return {"base": BASE, "tensorflow": TENSORFLOW}[name]
+    return {"base": BASE, "tensorflow": TENSORFLOW, "predictor": PREDICTOR}[name]
 
 
 class SetUpError(Exception):

@@ -23,6 +23,7 @@ LOCKS = (
     Lock("containers/base/requirements.txt", "pyproject.toml"),
     Lock("containers/tensorflow/requirements-tfdv.txt", "pyproject.toml", ("--universal", "--extra", "tfdv")),
     Lock("containers/tensorflow/requirements.txt", "pyproject.toml", ("--universal", "-c", "requirements-tfdv.txt")),
+    Lock("containers/predictor/requirements.txt", "pyproject.toml"),
     # TFDV 1.16's set resolves for one Python and one platform only.
     Lock("containers/tfdv-compat/requirements.txt", "pyproject.toml", ("--python-platform", "x86_64-manylinux_2_28")),
 )
