@@ -102,3 +102,18 @@ def whole(path: str | Path) -> Iterator[Path]:
     else:
         target.unlink(missing_ok=True)
     partial.rename(target)
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Writes a file that appears whole or not at all, in place of any earlier one; makes its folder.
+
+    Text becomes UTF-8. One writer at a time: what a killed one left behind is written over.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.errors import InputError
+from components.json_files import parse_record
 
 FEATURES = "features.json"
 
@@ -97,9 +98,9 @@ def read_features(transform_graph: Path) -> FeatureSpec:
     """Reads what transform_data wrote about its features.
 
     Raises:
-        InputError: the directory is no transform graph of ours.
+        InputError: the directory is no transform graph of ours, or its features.json is damaged.
     """
     path = transform_graph / FEATURES
     if not path.is_file():
         raise InputError(f"'{transform_graph}' has no {FEATURES}; give the transform_graph that transform_data wrote")
-    return FeatureSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    return parse_record(FeatureSpec, path.read_bytes(), path, "run transform_data again")

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from components.artifacts import MODEL_SPEC
 from components.errors import InputError
 from components.features import Label
+from components.json_files import parse_record
 
 
 class _Record(BaseModel):
@@ -64,12 +65,7 @@ def read_spec(model: Path) -> ModelSpec:
     path = model / MODEL_SPEC
     if not path.is_file():
         raise InputError(f"'{model}' has no {MODEL_SPEC}; give a model that train_model exported")
-    try:
-        return ModelSpec.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "JSON"
-        raise InputError(f"'{path}' is no model spec: {where}: {first['msg']}; export the model again") from error
+    return parse_record(ModelSpec, path.read_bytes(), path, "export the model again")
 
 
 def outputs_of(label: Label) -> list[ModelOutput]:

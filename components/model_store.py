@@ -25,7 +25,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from components import storage
-from components.artifacts import whole
+from components.artifacts import whole, write_whole
 from components.errors import InputError
 from components.json_files import Record, parse_record
 from components.model_card import Change, ModelCard, ModelFacts, changes, to_markdown
@@ -315,13 +315,7 @@ class ModelStore:
         if not self._local:
             self._fs.pipe_file(path, content)
             return
-        folder, _, file = path.rpartition("/")
-        partial = Path(folder, f".{file}.partial")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, content)
 
     def _upload(self, files: Mapping[str, Path], folder: str) -> None:
         """Writes a version's folder; one on the local disk appears whole."""

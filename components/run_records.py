@@ -4,7 +4,6 @@ A local run writes them as tasks end; `report_run` reads them. They lie in
 `<pipeline_root>/<run_name>/stages/<task>.json`. On a cluster nobody writes them: KFP keeps its own books.
 """
 
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from components.artifacts import write_whole
 from components.json_files import parse_record
 
 FOLDER = "stages"
@@ -77,12 +77,8 @@ def write_record(pipeline_root: str | Path, run_name: str, record: StageRecord) 
     Returns:
         The file.
     """
-    folder = records_folder(pipeline_root, run_name)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', record.task)}.json"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    partial.replace(path)
+    path = records_folder(pipeline_root, run_name) / f"{re.sub(r'[^A-Za-z0-9._-]', '_', record.task)}.json"
+    write_whole(path, record.model_dump_json(indent=1))
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.artifacts import whole
+from components.artifacts import whole, write_whole
 from components.evaluate_model import checks, curves
 from components.evaluate_model.baseline import measure_baseline
 from components.evaluate_model.checks import SliceTable, figure
@@ -62,7 +62,7 @@ def evaluate(
     html = page(result, observations, evaluation)
     with whole(evaluation_result) as folder:
         write_evaluation(folder, result)
-    write_report(Path(report), html)
+    write_whole(report, html)
     return result
 
 
@@ -216,11 +216,3 @@ def _warnings(observations: Observations, tables: Sequence[SliceTable], metrics:
                 f"{metric} {figure(value)} is nearly perfect: look for a feature that is known only after the label"
             )
     return found
-
-
-def write_report(path: Path, html: str) -> None:
-    """Writes the page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)

@@ -4,6 +4,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from pydantic import BaseModel, Field
 
 from components import images
@@ -14,6 +17,9 @@ from components.json_files import parse_record
 from components.model_card import CheckFacts, CodeFacts, DataFacts, EvaluationFacts, ModelFacts, SliceFacts
 from components.model_store import EVALUATION, MODEL, SCHEMA, STATISTICS, ModelStore, Published
 from components.settings import Publication
+
+# Field number and wire type (length and bytes) of tensorflow.SavedModel's meta_graphs.
+_META_GRAPHS = (2, 2)
 
 
 class _Spec(BaseModel):
@@ -79,8 +85,10 @@ def publish(
 
 def _files(model: Path, schema: Path, statistics: Path, evaluation: Path) -> dict[str, Path]:
     """Lists what goes into the version's folder, by path there."""
-    if not (model / MODEL_VERSION / "saved_model.pb").is_file():
+    graph = model / MODEL_VERSION / "saved_model.pb"
+    if not graph.is_file():
         raise InputError(f"'{model}' has no {MODEL_VERSION}/saved_model.pb; give the model that train_model exported")
+    _require_saved_model(graph)
     if not (schema / SCHEMA).is_file():
         raise InputError(f"'{schema}' has no {SCHEMA}; give the schema that validate_data wrote")
     folders = {MODEL: model, STATISTICS: statistics}
@@ -93,6 +101,21 @@ def _files(model: Path, schema: Path, statistics: Path, evaluation: Path) -> dic
     if not any(path.startswith(f"{STATISTICS}/") for path in files):
         raise InputError(f"'{statistics}' holds no statistics; give what validate_data wrote")
     return {**files, SCHEMA: schema / SCHEMA, EVALUATION: evaluation / EVALUATION}
+
+
+def _require_saved_model(path: Path) -> None:
+    """Makes sure that a file holds a SavedModel message, at its outermost level: its own types are TensorFlow's."""
+    content = path.read_bytes()
+    try:
+        fields = UnknownFieldSet(Empty.FromString(content))
+        kinds = {(fields[index].field_number, fields[index].wire_type) for index in range(len(fields))}
+    except DecodeError:
+        kinds = set()
+    if _META_GRAPHS not in kinds:
+        raise InputError(
+            f"'{path}' ({len(content):,} bytes) is no SavedModel: it holds no graph; export the model again, or "
+            "restore the file from a copy"
+        )
 
 
 def _read_spec(path: Path) -> _Spec:

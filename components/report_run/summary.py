@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from components import storage
-from components.artifacts import MODEL_SPEC, whole
+from components.artifacts import MODEL_SPEC, whole, write_whole
 from components.errors import InputError
 from components.reports import render
 from components.run_records import StageRecord, in_order, read_record, record_files
@@ -84,7 +83,7 @@ def summarize(state: str, run_name: str, pipeline_root: str, prices: Prices, pag
             for one in pages:
                 shutil.copyfile(one.source, folder / one.file)
             (folder / INDEX).write_text(render(_TEMPLATE, pages=pages, linked=True, **context), encoding="utf-8")
-    _write(Path(page), render(_TEMPLATE, pages=pages, linked=False, **context))
+    write_whole(page, render(_TEMPLATE, pages=pages, linked=False, **context))
 
 
 def _records(root: Path, run_name: str) -> tuple[list[StageRecord], list[str]]:
@@ -224,11 +223,3 @@ def _model_digest(folder: str) -> dict[str, str]:
     except ValueError:
         return {}
     return _texts({"digest": spec.get("weights_digest")}, "digest") if isinstance(spec, dict) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a page whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

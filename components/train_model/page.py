@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from components.artifacts import write_whole
 from components.features import FeatureSpec
 from components.reports import render
 from components.settings import CustomModel, Model, Training
@@ -49,9 +50,7 @@ def write_page(
         model=model.options if isinstance(model, CustomModel) else _settings(model),
         training=_settings(training),
     )
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page)
 
 
 def _series(fit: Fit) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from components.artifacts import write_whole
 from components.reports import render
 from components.schema import columns
 from components.settings import Task
@@ -36,10 +37,7 @@ def write_page(path: Path, found: Inspection, verdict: Verdict, task: Task, prod
         against=[one for one in ("eval", "production") if any(d.against == one for d in found.distances)],
         distributions=distributions(summaries, times, names[:_MOST_COLUMNS]),
     )
-    partial = path.with_name(f".{path.name}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, html)
 
 
 def _place(name: str, label: str, anomalies: list[Anomaly]) -> tuple[int, int]:

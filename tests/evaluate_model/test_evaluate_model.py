@@ -365,7 +365,7 @@ Case(Path(sys.argv[1]), evaluation={"slices": [["carrier"]]}).read()
 """
 
 
-@pytest.mark.parametrize("step", ["judge", "write_evaluation", "write_report"])
+@pytest.mark.parametrize("step", ["judge", "write_evaluation", "write_whole"])
 def test_a_killed_evaluation_run_again_ends_like_an_undisturbed_one(step, tmp_path):
     undisturbed = binary_case(tmp_path / "a", evaluation={"slices": [["carrier"]]})
     undisturbed.evaluate()
@@ -373,7 +373,7 @@ def test_a_killed_evaluation_run_again_ends_like_an_undisturbed_one(step, tmp_pa
     case.write()
     killed = subprocess.run([sys.executable, "-c", RUN, str(case.folder), step], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert case.result.exists() == case.report.exists() == (step == "write_report")
+    assert case.result.exists() == case.report.exists() == (step == "write_whole")
     case.read()
     assert case.report.read_bytes() == undisturbed.report.read_bytes()
     written = sorted(path.name for path in case.folder.iterdir())

@@ -97,11 +97,11 @@ DEFECTS = [
     Defect("text as Parquet", InputError, "cannot be read as Parquet", lambda g: g.part.write_text("id,amount\n1,2\n")),
     Defect("no model folder", InputError, "is no directory", lambda g: shutil.rmtree(g.model)),
     Defect("empty model folder", InputError, f"has no {MODEL_SPEC}", lambda g: (g.model / MODEL_SPEC).unlink()),
-    Defect("spec is no JSON", InputError, "is no model spec", lambda g: (g.model / MODEL_SPEC).write_text("{")),
+    Defect("spec is no JSON", InputError, "spec.json' is damaged", lambda g: (g.model / MODEL_SPEC).write_text("{")),
     Defect(
         "spec of something else",
         InputError,
-        "is no model spec",
+        "spec.json' is damaged",
         lambda g: (g.model / MODEL_SPEC).write_text('{"a": 1}'),
     ),
     Defect("no SavedModel", InputError, "/1' cannot be loaded", lambda g: shutil.rmtree(g.model / MODEL_VERSION)),

@@ -22,6 +22,8 @@ from components.publish_model.publication import publish
 from components.settings import Publication
 
 NAME = "shop"
+SAVED_MODEL = b"\x08\x01\x12\x02\x0a\x00"
+"""Schema version 1 and one graph, as TensorFlow writes them."""
 CONFIG = {
     "pipeline": {"data": {"source": "data/visits-{YYYY}-{MM}.csv"}, "training": {"epochs": 3, "seed": 1}},
     "code": {"version": "0.1.0", "digest": "c0de"},
@@ -33,7 +35,7 @@ def bless(folder: Path, weights: str, auc: float = 0.71, spans: tuple[str, ...] 
     """Writes the artifacts of a run whose model passed; models with one `weights` are the same model."""
     for name in ("model/1/variables", "schema", "statistics", "examples", "evaluation"):
         (folder / name).mkdir(parents=True)
-    (folder / "model" / "1" / "saved_model.pb").write_bytes(b"graph")
+    (folder / "model" / "1" / "saved_model.pb").write_bytes(SAVED_MODEL)
     (folder / "model" / "1" / "variables" / "variables.data-00000-of-00001").write_bytes(weights.encode() * 1000)
     write_spec(folder / "model", model_spec(weights))
     (folder / "schema" / "schema.pbtxt").write_text('feature { name: "price" type: FLOAT }')

@@ -11,7 +11,7 @@ import pytest
 
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.settings import Publication
-from tests.publish_model.blessed import bless, publish_blessed
+from tests.publish_model.blessed import SAVED_MODEL, bless, publish_blessed
 
 Damage = Callable[[Path], dict[str, Any] | None]
 
@@ -56,6 +56,11 @@ DEFECTS: list[tuple[str, Damage, type[LockgateError], str]] = [
     ("evaluation no JSON", write("evaluation/evaluation.json", b"{"), InputError, "evaluation.json"),
     ("evaluation of other fields", edit("evaluation/evaluation.json", vedict="pass"), InputError, "vedict"),
     ("no saved model", remove("model/1/saved_model.pb"), InputError, "has no 1/saved_model.pb"),
+    ("saved model empty", write("model/1/saved_model.pb", b""), InputError, "(0 bytes) is no SavedModel"),
+    ("saved model torn", write("model/1/saved_model.pb", SAVED_MODEL[:-1]), InputError, "(5 bytes) is no SavedModel"),
+    ("saved model a page", write("model/1/saved_model.pb", b"<!DOCTYPE html>"), InputError, "is no SavedModel"),
+    ("saved model without a graph", write("model/1/saved_model.pb", b"\x08\x01"), InputError, "holds no graph"),
+    ("graph of another type", write("model/1/saved_model.pb", b"\x10\x01"), InputError, "holds no graph"),
     ("no spec", remove("model/spec.json"), InputError, "spec.json' does not exist"),
     ("spec no JSON", write("model/spec.json", b"\xff\xfe"), InputError, "spec.json' is damaged"),
     ("spec without digest", write("model/spec.json", b"{}"), InputError, "digest"),

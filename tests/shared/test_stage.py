@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import whole
+from components.artifacts import whole, write_whole
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.stage import stage
 
@@ -60,3 +60,22 @@ def test_an_output_is_whole_or_absent(tmp_path: Path) -> None:
         (folder / "other").write_text("second")
     assert [p.name for p in target.iterdir()] == ["other"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_is_whole_or_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "new" / "page.html"
+    write_whole(target, "größe\r\n")
+    assert target.read_bytes() == "größe\r\n".encode()
+    (target.parent / ".page.html.partial").write_text("left by a killed attempt")
+    write_whole(str(target), b"\x00")
+    assert [path.name for path in target.parent.iterdir()] == ["page.html"]
+
+    def full(self: Path, content: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(target, "longer")
+    assert target.read_bytes() == b"\x00"
+    assert [path.name for path in target.parent.iterdir()] == ["page.html"]

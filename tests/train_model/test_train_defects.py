@@ -127,6 +127,18 @@ DEFECTS = [
     Defect("damaged Parquet", InputError, "part-00000.parquet' cannot be read as Parquet", files=damage),
     Defect("no train split", InputError, "no split 'train'", files=lambda p: shutil.rmtree(p.transformed / "train")),
     Defect("no features.json", InputError, f"no {FEATURES}", files=lambda p: (p.transform_graph / FEATURES).unlink()),
+    Defect(
+        "damaged features.json",
+        InputError,
+        f"{FEATURES}' is damaged: JSON: Invalid JSON",
+        files=lambda p: (p.transform_graph / FEATURES).write_bytes(b'{"inputs": [\xff'),
+    ),
+    Defect(
+        "features.json of other fields",
+        InputError,
+        f"{FEATURES}' is damaged: inputs: Field required; run transform_data again",
+        files=lambda p: (p.transform_graph / FEATURES).write_text("{}"),
+    ),
     Defect("no features", InputError, "no features", files=remove_all_features),
     Defect("learning rate", InputError, "training.learning_rate is 1e+30", training=HUGE),
     Defect(
