@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,24 @@ import pytest
 import yaml
 
 from components import images
-from pipelines import compiled
+from pipelines import compiled, reference
 from pipelines.environments import ROOT, twin
 from pipelines.generated import contents
 from pipelines.workers import Program
+from tests.run import SUITES
 
 STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_list_of_stages_names_it(stage: str) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    listed = {contract["name"]: contract.get("modules") or contract["forbidden_modules"] for contract in contracts}
+    assert f"components.{stage}" in listed["No stage imports another"]
+    assert f"components.{stage}" in listed["Shared modules import no stage"]
+    assert stage in reference.STAGES
+    assert any(f"tests/{stage}" in suite.paths for suite in SUITES)
+    assert list((ROOT / "tests" / stage).glob("test_*.py"))
 
 
 @pytest.mark.parametrize(
