@@ -6,13 +6,16 @@ PROJECT ?= examples/flights
 # The authoring environment; the venv twins of the images lie beside it (pipelines/environments.py).
 DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 
+DEBIAN_PYTHON := lockgate/python:3.13-trixie
+
 .DEFAULT_GOAL := help
-.PHONY: help setup data run test check generate format lock clean
+.PHONY: help setup data run test check generate format lock images push python-image clean
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PROJECT=examples/penguins make run    another project"
+	@echo "  REGISTRY=registry.example.com/ml make push"
 	@echo "  PYTHON=python3.12 make setup          another interpreter (3.11 to 3.13)"
 
 setup: ## Make the environments from their locks (does nothing when they are there)
@@ -39,5 +42,15 @@ format: setup ## Format the code
 lock: setup ## Resolve all locks anew
 	@$(PYTHON) -m pipelines.locks
 
+images: setup ## Build the images that stages run in (PYTHON_IMAGE=… replaces their base)
+	@$(DEV) -m pipelines images build
+
+push: setup ## Push the images to REGISTRY
+	@$(DEV) -m pipelines images push $(if $(REGISTRY),--registry $(REGISTRY))
+
+python-image: ## Make a base for the images from Debian's packages, where no registry is reachable
+	@sh containers/python/build.sh $(DEBIAN_PYTHON)
+	@echo "now: PYTHON_IMAGE=$(DEBIAN_PYTHON) make images"
+
 clean: ## Remove what runs wrote (not the environments, not published models)
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -8,10 +8,12 @@ REGISTRY = os.environ.get("LOCKGATE_REGISTRY", "ghcr.io/lockgate")
 TAG = os.environ.get("LOCKGATE_TAG", VERSION)
 
 
-def _image(name: str) -> str:
-    return f"{REGISTRY}/{name}:{TAG}"
+NAMES = ("base", "tensorflow", "predictor")
 
 
-BASE = _image("base")
-TENSORFLOW = _image("tensorflow")
-PREDICTOR = _image("predictor")
+def reference(name: str, registry: str = REGISTRY, tag: str = TAG) -> str:
+    """Spells an image."""
+    return f"{registry}/{name}:{tag}"
+
+
+BASE, TENSORFLOW, PREDICTOR = map(reference, NAMES)

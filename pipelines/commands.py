@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from components import images
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
-from pipelines import compiled, models
+from pipelines import compiled, images_command, models
 from pipelines.environments import ROOT
 from pipelines.project import ProjectError, load_project
 
@@ -27,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(images_command.app, name="images")
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,6 +43,17 @@ SetOption = Annotated[
 ]
 
 
+RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the images.")]
+TagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
+
+
+class Runner(StrEnum):
+    """What executes the tasks of a local run."""
+
+    VENV = "venv"
+    DOCKER = "docker"
+
+
 @app.command()
 def run(
     project: ProjectArgument,
@@ -48,9 +62,21 @@ def run(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
     ] = True,
+    runner: Annotated[
+        Runner, typer.Option(help="venv: each stage in the local twin of its image. docker: in the image itself.")
+    ] = Runner.VENV,
+    registry: RegistryOption = images.REGISTRY,
+    tag: TagOption = "",
+    network: Annotated[
+        str, typer.Option(help="docker: network of the stages. Data in a bucket needs one, e.g. bridge.")
+    ] = "none",
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stages. Repeatable."),
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Run a pipeline on this machine: no cluster, no Docker."""
+    """Run a pipeline on this machine: no cluster, and Docker only if you ask for it."""
     loaded = load_project(project, overrides or [])
     from pipelines import submission
     from pipelines.progress import Progress
@@ -60,15 +86,33 @@ def run(
     prepared = submission.prepare(loaded, analysis_cache=str(root / ".analysis"))
     name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
+    text = compiled.read(pipeline, registry, tag or compiled.content_tag())
     with Progress() as progress:
-        from pipelines.local import run_pipeline  # kfp takes 2 s to import
+        from pipelines.local import images_of, run_pipeline  # kfp takes 2 s to import
 
-        outcome = run_pipeline(
-            compiled.read(pipeline, tag=compiled.content_tag()), prepared.arguments, root, name, progress, cache
-        )
+        executor = None
+        if runner is Runner.DOCKER:
+            from pipelines.containers import Containers
+
+            executor = Containers(
+                images_of(text),
+                name,
+                reads=prepared.files,
+                writes=[prepared.store],
+                network=network,
+                variables=_from_environment(variables or []),
+            )
+        outcome = run_pipeline(text, prepared.arguments, root, name, progress, cache, executor)
     _print_outcome(loaded.settings.name, outcome)
     if outcome.failed:
         raise typer.Exit(_exit_code(outcome.failed))
+
+
+def _from_environment(names: list[str]) -> dict[str, str]:
+    for name in names:
+        if name not in os.environ:
+            raise InputError(f"--env {name}: it is not set here; export it, or leave the option out")
+    return {name: os.environ[name] for name in names}
 
 
 def _print_outcome(name: str, outcome: "Outcome") -> None:

@@ -10,6 +10,9 @@ from components import images
 from components.errors import InputError
 from pipelines.environments import ALL, ROOT
 
+_CODE = {".py", ".jinja", ".html"}
+_BUILD = {"Dockerfile", "install.sh", "slim.py", "requirements.txt", "requirements-tfdv.txt"}
+
 FOLDER = ROOT / "pipelines" / "compiled"
 
 _IMAGE_LINE = re.compile(r"^(\s*image: ).*?([a-z]+):[^:\s]+$", re.MULTILINE)
@@ -34,9 +37,9 @@ def read(name: str, registry: str = images.REGISTRY, tag: str = images.TAG) -> s
 
 @cache
 def code_digest() -> str:
-    """Names the code of the stages and the locks of their environments (hex SHA-256).
+    """Names the code of the stages and how their images are built (hex SHA-256).
 
-    It is part of every image's tag, because KFP's cache keys on the image's name.
+    It is part of every image's tag, because KFP's cache keys on the image's name. It is the same on every machine.
     """
     digest = hashlib.sha256()
     for path in sorted(_code_files()):
@@ -55,5 +58,6 @@ def lock_digests() -> dict[str, str]:
 
 
 def _code_files() -> Iterator[Path]:
-    yield from (path for path in (ROOT / "components").rglob("*") if path.suffix in {".py", ".jinja"})
-    yield from (ROOT / environment.lock for environment in ALL)
+    yield from (path for path in (ROOT / "components").rglob("*") if path.suffix in _CODE)
+    yield from (path for path in (ROOT / "containers").rglob("*") if path.name in _BUILD)
+    yield from (ROOT / "tools").rglob("requirements.txt")

@@ -1,8 +1,8 @@
-"""Runs a compiled pipeline on this machine: kfp.local, each task in the venv twin of its image.
+"""Runs a compiled pipeline on this machine: kfp.local, each task in its image or in the venv twin of it.
 
 kfp.local walks the graph, resolves inputs, caches and handles exits. What is ours is how a task's command
-is run, and what is recorded of it. kfp 2.17 offers no hook for that, so three of its functions are replaced
-while a run is under way (`_installed`); a test holds what we rely on.
+is run (an Executor), and what is recorded of it. kfp 2.17 offers no hook for that, so three of its functions
+are replaced while a run is under way (`_installed`); a test holds what we rely on.
 """
 
 import contextlib
@@ -18,13 +18,14 @@ from typing import Any, Protocol
 import yaml
 from google.protobuf import json_format
 from kfp import dsl, local
-from kfp.local import executor_input_utils, graph_utils, pipeline_orchestrator, status, subprocess_task_handler
+from kfp.local import executor_input_utils, graph_utils, pipeline_orchestrator, status
 from kfp.local.orchestrator import task_executor
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.run_records import ArtifactRecord, StageRecord, records_folder, write_record
 from pipelines.environments import twin
-from pipelines.workers import Ended, Program, Workers
+from pipelines.execution import Ended, Executor, Start
+from pipelines.workers import Program, Workers
 
 
 class Watcher(Protocol):
@@ -56,7 +57,13 @@ class Outcome:
 
 
 def run_pipeline(
-    compiled: str, arguments: dict[str, Any], root: Path, run_name: str, watcher: Watcher, use_cache: bool = True
+    compiled: str,
+    arguments: dict[str, Any],
+    root: Path,
+    run_name: str,
+    watcher: Watcher,
+    use_cache: bool = True,
+    executor: Executor | None = None,
 ) -> Outcome:
     """Runs a compiled pipeline to its end, whether it passes or fails.
 
@@ -67,27 +74,39 @@ def run_pipeline(
         run_name: unique among the runs.
         watcher: is told of every change.
         use_cache: take the results of tasks that ran before on the same input.
+        executor: runs the tasks; None: the venv twins of their images.
     """
-    spec = json_format.ParseDict(next(iter(yaml.safe_load_all(compiled))), pipeline_spec_pb2.PipelineSpec())
+    spec = _parse(compiled)
     folder = root / run_name
     records_folder(root, run_name).mkdir(parents=True)
     tasks = _tasks_in_order(spec)
     watcher.planned({task.name: task.label for task in tasks.values()})
-    workers = Workers({task.name: twin(task.image, task.stage) for task in tasks.values()}, folder / "workers.log")
-    run = _Run(root, run_name, tasks, workers, watcher)
+    executor = executor or Workers(
+        {task.name: twin(task.image, task.stage) for task in tasks.values()}, folder / "workers.log"
+    )
+    run = _Run(root, run_name, tasks, executor, watcher)
     try:
         with _installed(run), _quiet(folder / "kfp.log"):
             local.init(
-                local.SubprocessRunner(use_venv=False),
+                executor.kfp_runner,
                 pipeline_root=str(root),
                 raise_on_error=False,
                 enable_caching=use_cache,
-                cache_root=str(root / ".cache"),
+                cache_root=str(root / ".cache" / executor.name),
             )
             pipeline_orchestrator.run_local_pipeline(spec, arguments)
     finally:
-        workers.stop()
+        executor.stop()
     return Outcome(run_name, folder, list(run.records.values()))
+
+
+def images_of(compiled: str) -> list[str]:
+    """Lists the images that a compiled pipeline's tasks need."""
+    return sorted({task.image for task in _tasks_in_order(_parse(compiled)).values()})
+
+
+def _parse(compiled: str) -> pipeline_spec_pb2.PipelineSpec:
+    return json_format.ParseDict(next(iter(yaml.safe_load_all(compiled))), pipeline_spec_pb2.PipelineSpec())
 
 
 @dataclass(frozen=True)
@@ -134,7 +153,7 @@ class _Run:
     name: str
     tasks: dict[str, _Task]
     """By component name, which kfp.local also names a task's folder by."""
-    workers: Workers
+    executor: Executor
     watcher: Watcher
     records: dict[str, StageRecord] = field(default_factory=dict)
 
@@ -150,7 +169,7 @@ class _Run:
         outputs, end = original(task_spec=task_spec, **arguments)
         record = self.records[task.name]  # the handler has been here, unless the cache answered
         is_cached = record.exit_code is None
-        self.workers.done(task.name)
+        self.executor.done(task.name)
         parameters, artifacts = _split_outputs(outputs)
         for artifact in artifacts.values():
             # Metrics have no file, and kfp's cache takes an artifact without one for lost.
@@ -170,13 +189,12 @@ class _Run:
         )
         return outputs, end
 
-    def run_command(self, command: list[str], environment: dict[str, str]) -> status.Status:
-        """Runs the command of the task that is under way in its warm worker."""
-        program = Program.from_command(command)
+    def run_command(self, start: Start) -> int:
+        """Runs the command of the task that is under way, and gives its exit code."""
         task = next(r for r in self.records.values() if r.state == "running")
         log = records_folder(self.root, self.name) / f"{task.task}.log"
         self._record(task.model_copy(update={"log": str(log)}))
-        ended = self.workers.take(task.task).run(task.task, program, environment, log)
+        ended = start(task.task, log)
         self._record(
             self.records[task.task].model_copy(
                 update={
@@ -187,7 +205,7 @@ class _Run:
                 }
             )
         )
-        return status.Status.SUCCESS if ended.exit_code == 0 else status.Status.FAILURE
+        return ended.exit_code
 
     def _record(self, record: StageRecord) -> None:
         self.records[record.task] = record
@@ -227,20 +245,9 @@ def _cause(ended: Ended, log: Path) -> str:
 @contextlib.contextmanager
 def _installed(run: _Run) -> Iterator[None]:
     """Puts our pieces where kfp.local looks for its own."""
-
-    class TwinTaskHandler:
-        """Runs a task in the venv twin of its image, in place of the interpreter that runs kfp."""
-
-        def __init__(self, full_command: list[str], env_vars: dict[str, str] | None = None, **_: Any) -> None:
-            self._command = full_command
-            self._environment = env_vars or {}
-
-        def run(self) -> status.Status:
-            return run.run_command(self._command, self._environment)
-
     original = task_executor.execute_single_task
     replacements: list[tuple[Any, str, Any]] = [
-        (subprocess_task_handler, "SubprocessTaskHandler", TwinTaskHandler),
+        run.executor.seam(run.run_command),
         (task_executor, "execute_single_task", lambda **arguments: run.execute(original, **arguments)),
         (executor_input_utils, "get_local_pipeline_resource_name", lambda _: run.name),
     ]

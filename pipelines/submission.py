@@ -22,6 +22,10 @@ class Submission:
     arguments: dict[str, Any]
     spans: str
     """The pinned window, for people."""
+    files: list[str]
+    """URIs of what will be read."""
+    store: str
+    """URI of the model store."""
 
 
 def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
@@ -58,7 +62,7 @@ def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
         "locks": compiled.lock_digests(),
     }
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
-    return Submission(arguments, window)
+    return Submission(arguments, window, [file.uri for file in files], store_uri)
 
 
 def _section(section: Section) -> dict[str, Any]:

@@ -8,21 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from kfp import local
+from kfp.local import status, subprocess_task_handler
+
 from components.errors import InputError
 from pipelines.environments import ROOT, Environment
+from pipelines.execution import Ended, Execute, Seam
 
 # Quiet logs, lines that appear as they are printed, and no look at a GPU that the CPU build cannot use.
 _TASK_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a task's process ended."""
-
-    exit_code: int
-    """Negative: the signal that killed it."""
-    cpu_seconds: float
-    peak_rss_bytes: int
 
 
 class Worker:
@@ -133,9 +127,29 @@ class Workers:
 
     def __init__(self, tasks: Mapping[str, Environment], log: Path) -> None:
         """Args: tasks: the environment of every task of the run, in the order in which they will run."""
+        self.name = "venv"
         self._ahead = dict(tasks)
         self._log = log
         self._workers: dict[str, Worker] = {}
+
+    @property
+    def kfp_runner(self) -> local.SubprocessRunner:
+        """What kfp.local is initialised with."""
+        return local.SubprocessRunner(use_venv=False)
+
+    def seam(self, execute: Execute) -> Seam:
+        """Gives kfp.local's handler of a command, and ours, which runs it in the venv twin of the task's image."""
+        take = self.take
+
+        class TwinTaskHandler:
+            def __init__(self, full_command: list[str], env_vars: dict[str, str] | None = None, **_: Any) -> None:
+                self._program, self._variables = Program.from_command(full_command), env_vars or {}
+
+            def run(self) -> status.Status:
+                code = execute(lambda task, log: take(task).run(task, self._program, self._variables, log))
+                return status.Status.FAILURE if code else status.Status.SUCCESS
+
+        return subprocess_task_handler, "SubprocessTaskHandler", TwinTaskHandler
 
     def take(self, task: str) -> Worker:
         """Gives the worker for a task, and warms the one that will be needed after it."""
