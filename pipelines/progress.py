@@ -16,6 +16,11 @@ from components.run_records import StageRecord
 
 _MARKS = {"succeeded": ("✓", "green"), "cached": ("=", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 _TAIL_BYTES = 2000
+# Columns left free on the right: the terminal writes ^C after the last line, and a line more would break the picture.
+_MARGIN = 3
+_TIME_WIDTH = 8
+# How lines begin that a task did not print for people: kfp's, what is left of its JSON, and libraries' warnings.
+_NOISE = ("[KFP", "{", "}", '"', "]", "WARNING:", "I0000", "W0000", "E0000")
 
 
 class Progress:
@@ -28,6 +33,7 @@ class Progress:
         self._since: dict[str, float] = {}
         self._live = Live(self, console=self._console, refresh_per_second=8, transient=False)
         self._spinner = Spinner("dots")
+        self._stopped = False
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -37,8 +43,11 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stopped = kind is not None
         if self._console.is_terminal:
             self._live.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print("stopped; start the same run again, finished stages are reused", soft_wrap=True)
 
     def planned(self, tasks: Mapping[str, str]) -> None:
         """Notes the tasks of the run, in order: name to display name."""
@@ -52,17 +61,25 @@ class Progress:
         elif not self._console.is_terminal:
             mark, _ = _MARKS[record.state]
             self._console.print(
-                f"{mark} {self._label(record.task):<29} {_duration(record):>7}  {_note(record)}", soft_wrap=True
+                f"{mark} {self._label(record.task):<{self._name_width()}} {_duration(record):>{_TIME_WIDTH}}"
+                f"  {_note(record)}".rstrip(),
+                soft_wrap=True,
+                markup=False,
             )
 
     def _label(self, task: str) -> str:
         return self._labels.get(task, task)
 
+    def _name_width(self) -> int:
+        return max(map(len, self._labels.values()), default=0)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = Table.grid(padding=(0, 1))
+        # Fixed widths: else a note that cannot be wrapped takes the room of the names.
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.width = options.max_width - _MARGIN
         table.add_column(width=1)
-        table.add_column(min_width=29)
-        table.add_column(justify="right", min_width=7)
+        table.add_column(width=min(self._name_width(), options.max_width // 2), no_wrap=True, overflow="ellipsis")
+        table.add_column(width=_TIME_WIDTH, justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for task, label in self._labels.items():
             record = self._records.get(task)
@@ -70,12 +87,15 @@ class Progress:
                 table.add_row(" ", Text(label, style="dim"))
             elif record.state == "running":
                 elapsed = f"{time.monotonic() - self._since[task]:.1f} s"
-                table.add_row(self._spinner, label, elapsed, Text(_last_line(record), style="dim"))
+                if self._stopped:
+                    table.add_row(Text("✗", style="red"), Text(label), elapsed, Text("stopped", style="red"))
+                else:
+                    table.add_row(self._spinner, Text(label), elapsed, Text(_last_line(record), style="dim"))
             else:
                 mark, style = _MARKS[record.state]
                 table.add_row(
                     Text(mark, style=style),
-                    label,
+                    Text(label),
                     _duration(record),
                     Text(_note(record), style=style if record.state == "failed" else "dim"),
                 )
@@ -100,4 +120,4 @@ def _last_line(record: StageRecord) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith(("[KFP", "{", "}", '"'))), "")
+    return next((line for line in reversed(lines) if line and not line.startswith(_NOISE)), "")
