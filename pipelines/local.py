@@ -239,7 +239,10 @@ def _cause(ended: Ended, log: Path) -> str:
         hint = "out of memory? " if ended.exit_code == -9 else ""
         return f"killed by signal {-ended.exit_code}; {hint}see {log}, then start the same run again"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"ended with {ended.exit_code} and printed nothing"
+    # KFP's executor prints its input first: without a word after it, the last line is a bracket.
+    if not lines or not any(character.isalpha() for character in lines[-1]):
+        return f"ended with {ended.exit_code} and said nothing; see {log}"
+    return lines[-1]
 
 
 @contextlib.contextmanager

@@ -57,6 +57,7 @@ SUITES = (
     ),
     Suite("tfdv", TFDV, ("tests/validate_data",)),
     Suite("local", DEV, ("tests/local",)),
+    Suite("images", DEV, ("tests/images",)),
 )
 
 CHECKS = (
