@@ -61,7 +61,9 @@ class CodeFacts(_Record):
     """The code that made the model."""
 
     version: str
+    registry: str
     image_tag: str
+    """Of the images that the stages ran in, or whose twins they ran in."""
     details: dict[str, Any]
     """What the command line adds, e.g. the commit."""
     locks: dict[str, str]
@@ -139,6 +141,7 @@ def _topics(card: ModelCard) -> dict[str, dict[str, Any]]:
         "config": dict(_leaves(card.config)),
         "code": {
             "version": code.version,
+            "registry": code.registry,
             "image_tag": code.image_tag,
             **dict(_leaves(code.details)),
             **{f"lock {name}": digest for name, digest in code.locks.items()},
@@ -206,7 +209,7 @@ def to_markdown(card: ModelCard) -> str:
             ("", ""),
             [
                 ("Version", code.version),
-                ("Images", code.image_tag),
+                ("Images", f"{code.registry}, tag {code.image_tag}"),
                 *((str(key), str(value)) for key, value in _leaves(code.details) if key),
                 *((f"Lock of {name}", f"`{digest}`") for name, digest in code.locks.items()),
                 *code.libraries.items(),

@@ -83,7 +83,7 @@ def run(
 
     root = runs.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    prepared = submission.prepare(loaded, analysis_cache=str(root / ".analysis"))
+    prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
     name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
     text = compiled.read(pipeline, registry, tag or compiled.content_tag())

@@ -28,12 +28,16 @@ class Submission:
     """URI of the model store."""
 
 
-def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
+def prepare(
+    project: LoadedProject, analysis_cache: str = "", registry: str = images.REGISTRY, tag: str = ""
+) -> Submission:
     """Pins the window to the spans that are there now, and the model in production to its version.
 
     Args:
         project: a valid project.
         analysis_cache: URI under which transform_data keeps analysis results; empty: none.
+        registry: of the images that the tasks run in, for the model card.
+        tag: of these images; empty: that of the code as it is.
 
     Raises:
         InputError: the source's pattern is wrong.
@@ -58,7 +62,12 @@ def prepare(project: LoadedProject, analysis_cache: str = "") -> Submission:
     arguments["inputs_digest"] = _digest({**arguments, "code": compiled.code_digest()})
     arguments["config"] = {
         "pipeline": {name: arguments[name] for name in SECTIONS},
-        "code": {"version": images.VERSION, "digest": compiled.code_digest()},
+        "code": {
+            "version": images.VERSION,
+            "digest": compiled.code_digest(),
+            "registry": registry,
+            "tag": tag or compiled.content_tag(),
+        },
         "locks": compiled.lock_digests(),
     }
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])

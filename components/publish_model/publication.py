@@ -51,7 +51,7 @@ def publish(
         statistics: directory with the statistics of the training data.
         evaluation_result: directory with evaluation.json.
         name: of the model in the store.
-        config: `pipeline` (all sections), `code` (version, digest) and `locks` (digest by image).
+        config: `pipeline` (all sections), `code` (version, digest, registry, tag) and `locks` (digest by image).
         publication: which store; owner and description.
         run_name: of the run that made the model.
         inputs_digest: of everything that decided its result.
@@ -161,7 +161,8 @@ def _code_facts(config: dict[str, Any], spec: _Spec) -> CodeFacts:
     details = dict(config.get("code", {}))
     return CodeFacts(
         version=str(details.pop("version", images.VERSION)),
-        image_tag=images.TAG,
+        registry=str(details.pop("registry", images.REGISTRY)),
+        image_tag=str(details.pop("tag", images.TAG)),
         details=details,
         locks=config.get("locks", {}),
         libraries=spec.libraries,

@@ -26,7 +26,7 @@ SAVED_MODEL = b"\x08\x01\x12\x02\x0a\x00"
 """Schema version 1 and one graph, as TensorFlow writes them."""
 CONFIG = {
     "pipeline": {"data": {"source": "data/visits-{YYYY}-{MM}.csv"}, "training": {"epochs": 3, "seed": 1}},
-    "code": {"version": "0.1.0", "digest": "c0de"},
+    "code": {"version": "0.1.0", "digest": "c0de", "registry": "registry.example/team", "tag": "0.1.0-c0de"},
     "locks": {"base": "10c4"},
 }
 

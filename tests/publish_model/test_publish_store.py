@@ -46,7 +46,9 @@ def test_a_card_says_where_the_model_comes_from(store: ModelStore) -> None:
     assert second.data.splits == {"train": 80, "eval": 20}
     assert second.data.source == "data/visits-{YYYY}-{MM}.csv"
     assert second.code.locks == {"base": "10c4"}
+    assert (second.code.registry, second.code.image_tag) == ("registry.example/team", "0.1.0-c0de")
     assert second.code.details == {"digest": "c0de"}
+    assert "| Images | registry.example/team, tag 0.1.0-c0de |" in to_markdown(second)
     assert second.evaluation.metrics == {"auc": 0.71, "recall": None}
     assert second.evaluation.intervals == {"auc": (0.70, 0.72)}
     assert (second.owner, second.description) == ("shop team", "Who buys?")

@@ -1,0 +1,40 @@
+"""What a run is started with. Needs: the authoring environment."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components import images
+from pipelines import compiled, submission
+from pipelines.project import LoadedProject, load_project
+from tests.pipelines.test_project import SCHEMA, VALID
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> LoadedProject:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "2025-01.csv").write_text("customer,price,city,visited,bought\n1,2.5,Oslo,0,1\n")
+    (tmp_path / "pipeline.yaml").write_text(VALID)
+    (tmp_path / "schema.pbtxt").write_text(SCHEMA)
+    return load_project(tmp_path)
+
+
+def images_in(text: str) -> set[str]:
+    spec = next(iter(yaml.safe_load_all(text)))
+    return {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+
+
+def test_the_card_gets_the_images_that_run(project: LoadedProject) -> None:
+    code = submission.prepare(project).arguments["config"]["code"]
+    assert code["tag"] == compiled.content_tag() != images.VERSION
+    assert f"{code['registry']}/base:{code['tag']}" in images_in(compiled.read("training", tag=compiled.content_tag()))
+    other = submission.prepare(project, registry="registry.example:5000/team", tag="1.2").arguments["config"]["code"]
+    assert f"{other['registry']}/base:{other['tag']}" in images_in(
+        compiled.read("training", "registry.example:5000/team", "1.2")
+    )
+
+
+def test_the_images_do_not_change_what_the_inputs_are(project: LoadedProject) -> None:
+    one, other = (submission.prepare(project, tag=tag).arguments for tag in ("1.1", "1.2"))
+    assert one["inputs_digest"] == other["inputs_digest"]
