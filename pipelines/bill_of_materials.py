@@ -74,10 +74,13 @@ def _rules() -> dict[str, Any]:
 
 def _components(image: str) -> Iterator[tuple[str, str, list[str]]]:
     for component in json.loads(bill_path(image).read_text(encoding="utf-8"))["components"]:
-        yield component["name"], component["version"], [_licence(entry) for entry in component.get("licenses", [])]
+        entries = component.get("licenses", [])
+        # Many packages declare an SPDX expression and, from earlier days, a classifier beside it.
+        precise = [entry for entry in entries if "expression" in entry or "id" in entry["license"]]
+        yield component["name"], component["version"], [_licence(entry) for entry in precise or entries]
 
 
 def _licence(entry: dict[str, Any]) -> str:
     licence = entry.get("license", {})
-    name: str = entry.get("expression") or licence.get("id") or licence.get("name", "none")
+    name: str = entry.get("expression") or licence.get("id") or licence["name"]
     return name.removeprefix("License :: OSI Approved :: ")

@@ -47,7 +47,7 @@ def contents() -> Iterator[tuple[Path, str]]:
         text = _compiled(getattr(importlib.import_module(f"pipelines.{name}"), name))
         yield ROOT / "pipelines" / "compiled" / f"{name}.yaml", text
         yield ROOT / "docs" / f"{name}.svg", draw(text)
-    for page in (ROOT / "README.md", ROOT / "docs" / "configuration.md"):
+    for page in (ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "images.md"):
         yield page, with_tables(page.read_text(encoding="utf-8"))
     yield ROOT / "pipelines" / "schema.json", json.dumps(Project.model_json_schema(), indent=1) + "\n"
 

@@ -11,7 +11,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from components import images
 from components.settings import Project
+from pipelines import bill_of_materials
 from pipelines.environments import ROOT
 
 # In the order in which data flows.
@@ -32,7 +34,7 @@ _TABLE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)"
 
 def with_tables(text: str) -> str:
     """Puts the generated tables between their marks in a page."""
-    tables = {"stages": _stages, "settings": _settings}
+    tables = {"stages": _stages, "settings": _settings, "licences": _licences}
     return _TABLE.sub(lambda m: f"{m[1]}{tables[m['name']]()}{m[3]}", text)
 
 
@@ -47,6 +49,16 @@ def _stages() -> str:
         outputs = spec["root"].get("outputDefinitions", {})
         names = [f"`{name}`" for kind in ("artifacts", "parameters") for name in outputs.get(kind, {})]
         lines.append(f"| [`{stage}`](components/{stage}/README.md) | {image} | {purpose} | {', '.join(names) or '–'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _licences() -> str:
+    lines = ["| licence | packages |", "|---|---|"]
+    found: dict[str, set[str]] = {}
+    for image in images.NAMES:
+        for licence, names in bill_of_materials.licences(image).items():
+            found.setdefault(licence, set()).update(names)
+    lines += [f"| {licence} | {', '.join(sorted(names, key=str.lower))} |" for licence, names in sorted(found.items())]
     return "\n".join(lines) + "\n"
 
 
