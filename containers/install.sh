@@ -6,7 +6,7 @@ lock=$1
 shift
 here=$(dirname "$0")
 export SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}"
-export PIP_CERT="$SSL_CERT_FILE" UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
+export DEBIAN_FRONTEND=noninteractive PIP_CERT="$SSL_CERT_FILE" UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
 if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX="$PIP_INDEX_URL"; else unset PIP_INDEX_URL; fi
 
 packages=binutils
