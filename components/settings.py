@@ -365,6 +365,8 @@ class Evaluation(Section):
     min_slice_rows: PositiveInt = 100
     """Slices with fewer rows are listed but bound by no threshold."""
     slice_thresholds: list[SliceThreshold] = []
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the eval rows that the model may refuse to predict, e.g. because a required value is missing."""
     baseline: Gain = Gain()
     production: Regression = Regression()
     bootstrap: Bootstrap = Bootstrap()

@@ -15,10 +15,12 @@ from components.evaluate_model.metrics import (
     Predictions,
     Values,
 )
+from components.evaluate_model.observations import Rejections
 from components.evaluate_model.slices import Partition
 from components.evaluation_result import Check, Estimates
 from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold
 
+REJECTED_ROWS = "rows rejected by the model"
 _SHOWN = 3
 
 
@@ -99,6 +101,32 @@ def check_data(candidate: Predictions) -> list[Check]:
             )
         )
     return found
+
+
+def check_rejections(rejections: Rejections, max_share: float) -> list[Check]:
+    """Checks that the model took nearly all rows; lists only a failure."""
+    if rejections.share <= max_share:
+        return []
+    return [
+        Check(
+            kind="data",
+            name=REJECTED_ROWS,
+            metric="rejected",
+            value=rejections.share,
+            bound=f"≤ {figure(max_share)}",
+            ok=False,
+            detail=f"{rejected_rows(rejections, max_share)}; fix the source, or raise evaluation.max_rejected in "
+            "pipeline.yaml",
+        )
+    ]
+
+
+def rejected_rows(rejections: Rejections, max_share: float) -> str:
+    """Says how many rows the model could not take, and mostly why."""
+    return (
+        f"{rejections.rows:,} of {rejections.of:,}, {figure(100 * rejections.share)} % (allowed: "
+        f"{figure(100 * max_share)} %), most often because {rejections.reason} ({rejections.reason_rows:,} rows)"
+    )
 
 
 def check_thresholds(thresholds: Sequence[Threshold], metrics: Estimates) -> list[Check]:

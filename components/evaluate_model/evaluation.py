@@ -75,6 +75,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
     tables = [_slice_table(candidate, part, evaluation.min_slice_rows) for part in parts]
     sliced = checks.check_slices(evaluation.slice_thresholds, tables)
     found = [
+        *checks.check_rejections(observations.rejections, evaluation.max_rejected),
         *checks.check_data(candidate),
         *checks.check_thresholds(evaluation.thresholds, metrics),
         *sliced.checks,
@@ -89,7 +90,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
         label=task.label,
         rows=len(candidate),
         missing_labels=observations.missing_labels,
-        rejected=observations.rejected,
+        rejected=observations.rejections.rows,
         threshold=candidate.threshold if task.type == "binary" else None,
         confidence=evaluation.bootstrap.confidence,
         metrics=metrics,
@@ -101,7 +102,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
         slices_left_out=sum(len(table.supported) for table in tables) - len(slices),
         rows_left_out=len(candidate) * len(tables) - sum(one.rows for one in slices),
         checks=found,
-        warnings=_warnings(observations, tables, metrics),
+        warnings=_warnings(observations, tables, metrics, evaluation.max_rejected),
         roc=curves.roc_curve(candidate),
         confusion=curves.confusion(candidate),
         verdict="pass" if all(check.ok for check in found) else "fail",
@@ -197,11 +198,14 @@ def _partition_results(
     ]
 
 
-def _warnings(observations: Observations, tables: Sequence[SliceTable], metrics: Estimates) -> list[str]:
+def _warnings(
+    observations: Observations, tables: Sequence[SliceTable], metrics: Estimates, max_rejected: float
+) -> list[str]:
     found = []
     rows = len(observations.candidate)
-    if observations.rejected:
-        found.append(f"{observations.rejected:,} rows were rejected by the model and are not evaluated")
+    if 0 < observations.rejections.share <= max_rejected:
+        text = checks.rejected_rows(observations.rejections, max_rejected)
+        found.append(f"{checks.REJECTED_ROWS}: {text}; they are not evaluated")
     if observations.missing_labels:
         found.append(f"{observations.missing_labels:,} rows have no label and are not evaluated ({rows:,} have one)")
     found += [

@@ -1,6 +1,8 @@
 """Reads what was predicted and what came true."""
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,28 @@ from components.settings import Evaluation, Task
 
 SPLIT = "eval"
 REJECTED = "rejected"
+REASON = "reason"
 SCORE_COLUMN = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}
+# What predict_batch says of a value: which one makes no other reason.
+_VALUE = re.compile(r"( cannot be \w+): .*", re.DOTALL)
 PREDICTION_COLUMNS = frozenset(("probability", "probabilities", "value", "class"))
+
+
+@dataclass(frozen=True)
+class Rejections:
+    """The rows that the model could not take."""
+
+    rows: int
+    of: int
+    """Rows of the eval split: predicted and rejected ones."""
+    reason: str = ""
+    """The commonest one, without the values; empty: there are no rejected rows."""
+    reason_rows: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the eval split's rows."""
+        return self.rows / self.of if self.of else 0.0
 
 
 @dataclass(frozen=True)
@@ -38,7 +60,7 @@ class Observations:
     train_labels: Array
     """float64, without missing ones: 0 and 1 (binary), indices (multiclass), values (regression)."""
     missing_labels: int
-    rejected: int
+    rejections: Rejections
 
 
 @dataclass(frozen=True)
@@ -60,11 +82,13 @@ def observe(
         DataRejectedError: no rows, no labels, or predictions that are no probabilities or numbers.
     """
     table = _read_predictions(predictions, task)
-    rejected = read_manifest(predictions).splits.get(REJECTED, 0)
+    rejections = _read_rejections(predictions, table.num_rows if table else 0)
     if not table or not table.num_rows:
+        if not rejections.rows:
+            raise DataRejectedError(f"no row of split '{SPLIT}' was predicted: it has none; widen the eval split")
         raise DataRejectedError(
-            f"no row of split '{SPLIT}' was predicted ({rejected:,} rejected); see the reasons in the predictions' "
-            f"'{REJECTED}' folder, or widen the eval split"
+            f"none of {rejections.rows:,} rows of split '{SPLIT}' could be predicted, most often because "
+            f"{rejections.reason} ({rejections.reason_rows:,} rows); fix the source, or widen the eval split"
         )
     truth = _read_truth(examples, table, task, predictions)
     known = ~np.isnan(truth.eval)
@@ -90,7 +114,7 @@ def observe(
         baseline=judged(_constant_scores(train_labels, task, len(truth.classes), int(known.sum()))),
         train_labels=train_labels,
         missing_labels=int((~known).sum()),
-        rejected=rejected,
+        rejections=rejections,
     )
 
 
@@ -118,6 +142,17 @@ def _read_predictions(dataset: Path, task: Task) -> pa.Table | None:
             f"they come from a model for another task than {task.type}"
         )
     return table
+
+
+def _read_rejections(dataset: Path, predicted: int) -> Rejections:
+    rows = read_manifest(dataset).splits.get(REJECTED, 0)
+    if not rows:
+        return Rejections(0, predicted)
+    reasons = _read(split_files(dataset, REJECTED), [REASON])[REASON].value_counts()
+    counts: Counter[str] = Counter()
+    for reason, count in zip(reasons.field("values").to_pylist(), reasons.field("counts").to_pylist(), strict=True):
+        counts[_VALUE.sub(r"\1", reason)] += count
+    return Rejections(rows, predicted + rows, *counts.most_common(1)[0])
 
 
 def _read_production(dataset: Path, candidate: pa.Table, task: Task) -> pa.Table | None:

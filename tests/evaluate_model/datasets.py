@@ -56,6 +56,8 @@ class Case:
     """Kept columns and predictions."""
     production: pa.Table | None = None
     rejected: int = 0
+    reasons: tuple[str, ...] = ("temp is missing",)
+    """Of the rejected rows, in turn."""
     production_rejected: int = 0
     classes: list[str] | None = None
     change: Callable[["Case"], None] = lambda case: None
@@ -79,6 +81,11 @@ class Case:
             splits = none if table is None else {"eval": table}
             counts = {"eval": 0 if table is None else table.num_rows, "rejected": rejected}
             write_dataset(self.folder / name, splits, counts, self.classes)
+            if rejected:
+                (self.folder / name / "rejected").mkdir()
+                reasons = [self.reasons[row % len(self.reasons)] for row in range(rejected)]
+                path = self.folder / name / "rejected" / "part-00000-000000000.parquet"
+                pq.write_table(pa.table({"temp": [None] * rejected, "reason": reasons}), path)
         self.change(self)
 
     def evaluate(self) -> EvaluationResult:

@@ -38,6 +38,10 @@ def truncate(case: Case) -> None:
     part.write_bytes(part.read_bytes()[:-100])
 
 
+def truncate_rejected(case: Case) -> None:
+    (case.folder / "predictions" / "rejected" / "part-00000-000000000.parquet").write_bytes(b"PAR1")
+
+
 def remove_manifest(case: Case) -> None:
     (case.folder / "predictions" / "manifest.json").unlink()
 
@@ -69,8 +73,11 @@ MULTI = multiclass_case(None).eval
 SKEWED = replaced(MULTI, "probabilities", [[0.5, 0.4, 0.4]] * 600)
 
 DEFECTS = [
-    Defect("no predictions", binary(eval=None), DataRejectedError, "no row of split 'eval' was predicted (0 rejected)"),
-    Defect("rejected only", binary(eval=None, rejected=12), DataRejectedError, "(12 rejected); see the reasons"),
+    Defect("no predictions", binary(eval=None), DataRejectedError, "no row of split 'eval' was predicted: it has none"),
+    Defect("rejected only", binary(eval=None, rejected=12), DataRejectedError,
+           "none of 12 rows of split 'eval' could be predicted, most often because temp is missing (12 rows); "),
+    Defect("torn rejected rows", binary(rejected=9, change=truncate_rejected), InputError,
+           "rejected' cannot be read as Parquet"),
     Defect("empty parts", binary(eval=flights().slice(0, 0)), DataRejectedError, "no row of split 'eval'"),
     Defect("NaN score", binary(eval=with_scores(r7=np.nan)), DataRejectedError, "1 of 2,000 predictions of 'probab"),
     Defect("score above 1", binary(eval=with_scores(r1=1.5, r2=-1)), DataRejectedError, "no probabilities in [0, 1]"),

@@ -192,6 +192,40 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path):
     assert len(result.warnings) == 2
 
 
+REASONS = ("temp cannot be float: warm", "temp cannot be float: a: b\nc", "origin is missing")
+
+
+def test_more_rejected_rows_than_allowed_fail_with_share_limit_commonest_reason_and_next_step(tmp_path):
+    case = binary_case(tmp_path, rejected=60, reasons=REASONS)
+    result = case.evaluate()
+    assert result.verdict == "fail"
+    assert result.reason == (
+        "rows rejected by the model: 60 of 2,060, 2.913 % (allowed: 1 %), most often because temp cannot be float "
+        "(40 rows); fix the source, or raise evaluation.max_rejected in pipeline.yaml"
+    )
+    found = check(result, "data")
+    assert (found.value, found.bound, found.ok) == (pytest.approx(60 / 2060), "≤ 0.01", False)
+    assert "most often because temp cannot be float (40 rows)" in case.report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("limit", "rejected", "verdict"),
+    [(0, 0, "pass"), (0, 1, "fail"), (0.2, 500, "pass"), (0.2, 501, "fail"), (1, 9000, "pass")],
+)
+def test_the_limit_itself_is_allowed(limit, rejected, verdict, tmp_path):
+    result = binary_case(tmp_path, rejected=rejected, evaluation={"max_rejected": limit}).evaluate()
+    assert result.verdict == verdict
+    assert len(result.warnings) == (1 if rejected and verdict == "pass" else 0)
+
+
+def test_few_rejected_rows_are_a_warning_with_the_reason(tmp_path):
+    result = binary_case(tmp_path, rejected=12).evaluate()
+    assert result.warnings == [
+        "rows rejected by the model: 12 of 2,012, 0.5964 % (allowed: 1 %), most often because temp is missing "
+        "(12 rows); they are not evaluated"
+    ]
+
+
 @pytest.mark.parametrize(
     ("labels", "positive"),
     [
