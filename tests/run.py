@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipelines.environments import BASE, DEV, TENSORFLOW, TFDV, UV, Environment, bootstrap_uv  # noqa: E402
+from pipelines.environments import BASE, DEV, PREDICTOR, TENSORFLOW, TFDV, UV, Environment, bootstrap_uv  # noqa: E402
 
 PYTEST = ROOT / ".tools" / "pytest"
 
@@ -56,6 +56,7 @@ SUITES = (
         ("tests/transform_data", "tests/train_model", "tests/predict_batch", "tests/evaluate_model"),
     ),
     Suite("tfdv", TFDV, ("tests/validate_data",)),
+    Suite("predictor", PREDICTOR, ("tests/predictor",)),
     Suite("local", DEV, ("tests/local",)),
     Suite("images", DEV, ("tests/images",)),
 )

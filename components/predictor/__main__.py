@@ -1,0 +1,121 @@
+"""Serves one exported model: `python -m components.predictor --model-dir <folder>`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+import warnings
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from components.errors import InputError, LockgateError
+from components.predictor.served_model import ServedModel, read_facts
+from components.predictor.settings import ENVIRONMENT_PREFIX, Settings
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until SIGTERM; gives the exit code."""
+    started = time.monotonic()
+    # A process with id 1, as in a container, has no default for this signal.
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        settings = _settings(arguments)
+        _set_up_logging(settings.log_level)
+        _serve(settings, started)
+    except LockgateError as error:
+        print(f"predictor: {error.label}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _serve(settings: Settings, started: float) -> None:
+    facts = read_facts(settings.model_dir, settings.model_name)
+    model = ServedModel(facts, settings.threads)
+    # KServe reads the command line when it is imported, and knows none of our options.
+    sys.argv[1:] = []
+    from components.predictor import metrics
+    from components.predictor.predictor import Predictor
+    from components.predictor.request_log import LogOptions, RequestLog
+    from components.predictor.server import Server
+
+    def count(what: str, number: int) -> None:
+        metrics.LOG_FAILURES.inc(number) if what == "failure" else metrics.LOGGED.labels(what).inc(number)
+
+    log = None
+    if settings.log_uri:
+        options = LogOptions(
+            uri=settings.log_uri,
+            sample=settings.log_sample,
+            buffer_rows=settings.log_buffer_rows,
+            file_rows=settings.log_file_rows,
+            seconds=settings.log_seconds,
+            redact=settings.redact,
+        )
+        log = RequestLog(options, facts, count)
+    predictor = Predictor(model, settings, log)
+    server = Server(predictor, settings)
+    logging.getLogger("lockgate").info(
+        "%s %s: loaded and warm after %.1f s; REST on port %d, gRPC on %s",
+        *(facts.name, facts.version, time.monotonic() - started),
+        *(settings.http_port, settings.grpc_port or "no port"),
+    )
+    try:
+        server.run()
+    finally:
+        predictor.close()
+        if log:
+            log.close(settings.grace_seconds / 2)
+
+
+def _settings(arguments: list[str]) -> Settings:
+    parser = argparse.ArgumentParser(prog="python -m components.predictor", description=__doc__, allow_abbrev=False)
+    for name, setting in Settings.model_fields.items():
+        parser.add_argument(
+            # KServe's serving runtimes spell options with underscores.
+            f"--{name.replace('_', '-')}",
+            f"--{name}",
+            dest=name,
+            metavar="VALUE",
+            default=os.environ.get(ENVIRONMENT_PREFIX + name.upper()),
+            help=f"{setting.description} (default: {_shown(setting)}; variable {ENVIRONMENT_PREFIX}{name.upper()})",
+        )
+    given: dict[str, Any] = {
+        name: value for name, value in vars(parser.parse_args(arguments)).items() if value is not None
+    }
+    if "redact" in given:
+        given["redact"] = [name.strip() for name in given["redact"].split(",") if name.strip()]
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(
+            f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}, not {first['input']!r}"
+        ) from error
+
+
+def _shown(setting: FieldInfo) -> str:
+    return "none" if setting.default in ("", []) else str(setting.default)
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("lockgate").setLevel(level.upper())
+    # About KServe's own use of FastAPI.
+    warnings.filterwarnings("ignore", module=r"fastapi|kserve")
+    # KServe logs each gRPC call, and each fault of a client with a traceback.
+    logging.getLogger("kserve").setLevel(logging.CRITICAL)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""Batches: requests that wait while the model works are predicted together.
+
+A lone request never waits: the worker takes what is queued when it becomes free, and nothing is held back for more.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from components.predictor.faults import overloaded
+from components.rows import Arrays
+
+
+@dataclass(slots=True)
+class Job:
+    """A request's rows on their way through the model."""
+
+    arrays: Arrays
+    rows: int
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Arrays]"
+    queued_at: float = field(default_factory=time.perf_counter)
+    taken_at: float = 0.0
+    done_at: float = 0.0
+
+
+class Batcher:
+    """A queue, and the one thread that calls the model."""
+
+    def __init__(
+        self,
+        predict: Callable[[Arrays], Arrays],
+        max_batch_rows: int,
+        max_queue_rows: int,
+        observe: Callable[[Arrays, Arrays, int], None] = lambda arrays, outputs, rows: None,
+    ) -> None:
+        """Starts the thread.
+
+        Args:
+            predict: takes and gives arrays, [rows].
+            max_batch_rows: that requests are put together up to; a larger request goes alone.
+            max_queue_rows: that may wait.
+            observe: told inputs, outputs and rows of each batch, after its answers went out.
+        """
+        self._predict = predict
+        self._max_batch_rows = max_batch_rows
+        self._max_queue_rows = max_queue_rows
+        self._observe = observe
+        self._jobs: deque[Job] = deque()
+        self._rows = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="predict", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return len(self._jobs)
+
+    async def predict(self, arrays: Arrays, rows: int) -> tuple[Arrays, Job]:
+        """Predicts rows, together with those of other requests that wait.
+
+        Returns:
+            The outputs, and when what happened.
+
+        Raises:
+            RequestError: the queue is full.
+        """
+        loop = asyncio.get_running_loop()
+        job = Job(arrays, rows, loop, loop.create_future())
+        with self._changed:
+            if self._closed:
+                raise overloaded("the server stops")
+            # An empty queue takes any request that was let in.
+            if self._jobs and self._rows + rows > self._max_queue_rows:
+                raise overloaded(f"{self._rows:,} rows wait (allowed: {self._max_queue_rows:,})")
+            self._jobs.append(job)
+            self._rows += rows
+            self._changed.notify()
+        return await job.future, job
+
+    def close(self) -> None:
+        """Predicts what is queued, then ends the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._take():
+            self._run(jobs)
+
+    def _take(self) -> list[Job]:
+        """Waits for jobs, and takes as many as fit into a batch; none: the batcher is closed."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            jobs: list[Job] = []
+            rows = 0
+            now = time.perf_counter()
+            while self._jobs and (not jobs or rows + self._jobs[0].rows <= self._max_batch_rows):
+                job = self._jobs.popleft()
+                self._rows -= job.rows
+                if job.future.cancelled():  # the client went away
+                    continue
+                job.taken_at = now
+                rows += job.rows
+                jobs.append(job)
+            if not jobs and not self._closed:
+                return self._take()
+            return jobs
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        try:
+            arrays = _joined(jobs)
+            outputs = self._predict(arrays)
+        except Exception as error:
+            if len(jobs) > 1:
+                # One request's rows must not fail the others'.
+                for job in jobs:
+                    self._run([job])
+            else:
+                jobs[0].done_at = time.perf_counter()
+                jobs[0].loop.call_soon_threadsafe(_fail, jobs[0], error)
+            return
+        now = time.perf_counter()
+        for job in jobs:
+            job.done_at = now
+        jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
+        self._observe(arrays, outputs, sum(job.rows for job in jobs))
+
+
+def _joined(jobs: Sequence[Job]) -> Arrays:
+    if len(jobs) == 1:
+        return jobs[0].arrays
+    return {name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays}
+
+
+def _give(jobs: Sequence[Job], outputs: Arrays) -> None:
+    """Gives each job its rows; runs in the event loop."""
+    start = 0
+    for job in jobs:
+        end = start + job.rows
+        if not job.future.done():
+            job.future.set_result({name: values[start:end] for name, values in outputs.items()})
+        start = end
+
+
+def _fail(job: Job, error: Exception) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)

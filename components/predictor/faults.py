@@ -1,0 +1,37 @@
+"""Why a request is not answered with a prediction."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class RequestError(Exception):
+    """The client's fault, or a lack of room; the message names row, feature, value and what would be right."""
+
+    def __init__(self, message: str, status: int = 400, retry_after: int | None = None) -> None:
+        """Args: status: of HTTP. retry_after: seconds."""
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+def overloaded(what: str) -> RequestError:
+    """The answer when there is no room for a request."""
+    return RequestError(f"overloaded: {what}; try again in a second, or add replicas", 503, retry_after=1)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Names what was probably meant, or all that there is."""
+    names = list(known)
+    close = get_close_matches(name, names, 1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    shown = ", ".join(names[:40])
+    return f"there are: {shown}{' …' if len(names) > 40 else ''}"
+
+
+def shown(value: object) -> str:
+    """Gives a value for a message, in JSON's spelling and cut short."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value) if isinstance(value, str | bytes) else str(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,207 @@
+"""From a request in any protocol to its answer: decode, wait, predict, encode, each phase measured."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from grpc_interceptor.exceptions import GrpcException, InvalidArgument, Unavailable
+from kserve.model import InferenceModel
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferResponse
+from kserve.protocol.infer_type import InferRequest
+
+from components.predictor import metrics, requests, responses
+from components.predictor.batching import Batcher, Job
+from components.predictor.faults import RequestError
+from components.predictor.request_log import RequestLog
+from components.predictor.requests import ColumnRequest, Tensor
+from components.predictor.served_model import ServedModel
+from components.predictor.settings import Settings
+from components.rows import Arrays
+
+Answer = TypeVar("Answer")
+
+_LARGE = 64 * 1024  # bytes of a request from which its decoding would hold up others, so another thread does it
+_MANY = 500  # rows, the same for encoding
+
+
+class Predictor(InferenceModel):  # type: ignore[misc]
+    """The model, as KServe's server knows it."""
+
+    def __init__(self, model: ServedModel, settings: Settings, log: RequestLog | None) -> None:
+        """Starts the thread that calls the model.
+
+        Args:
+            model: loaded.
+            settings: limits.
+            log: of requests; None: none is kept.
+        """
+        super().__init__(model.facts.name)
+        self.facts = model.facts
+        self._model = model
+        self._settings = settings
+        self._log = log
+        self._row_metrics = metrics.RowMetrics(model.facts)
+        self._batcher = Batcher(model.predict, settings.max_batch_rows, settings.max_queue_rows, self._count_batch)
+        metrics.QUEUE.set_function(lambda: self._batcher.queued)
+        self._seconds = {
+            protocol: [metrics.SECONDS.labels(protocol, phase) for phase in metrics.PHASES]
+            for protocol in ("v1", "v2", "grpc")
+        }
+        self._rows = {protocol: metrics.ROWS.labels(protocol) for protocol in self._seconds}
+        self.ready = True
+
+    def load(self) -> bool:
+        """Tells whether it is ready: it was loaded before the server started, and no request loads it again."""
+        return bool(self.ready)
+
+    def close(self) -> None:
+        """Answers what waits, then stops."""
+        self._batcher.close()
+
+    # ---------------------------------------------------------------------------------------------- protocols
+
+    async def answer_rows(self, body: bytes, request_id: str) -> bytes:
+        """Protocol v1.
+
+        Raises:
+            RequestError: the request is at fault, or there is no room.
+        """
+
+        def decode() -> Arrays:
+            return requests.from_rows(requests.parse_json(body), self.facts.spec, self._settings.max_rows)
+
+        return await self._answer(
+            "v1", request_id, len(body), decode, lambda outputs: responses.rows_of(outputs, self.facts.outputs)
+        )
+
+    async def answer_columns(self, body: bytes, json_length: str | None, request_id: str) -> tuple[bytes, int | None]:
+        """Open Inference Protocol over REST.
+
+        Args:
+            body: of the request.
+            json_length: the header of the binary extension.
+            request_id: where the request gives none.
+
+        Returns:
+            The body of the answer; the length of its JSON, where binary tensors follow.
+
+        Raises:
+            RequestError: the request is at fault, or there is no room.
+        """
+        request = ColumnRequest("", [], [], null_markers=False)
+        specs = self.facts.outputs
+
+        def decode() -> Arrays:
+            nonlocal request, specs
+            request = requests.parse_columns(body, json_length)
+            specs = responses.chosen(request.outputs, self.facts)
+            return requests.from_columns(request, self.facts.spec, self._settings.max_rows)
+
+        def encode(outputs: Arrays) -> tuple[bytes, int | None]:
+            chosen_id = request.id or request_id
+            if request.binary_outputs:
+                return responses.binary_columns_of(outputs, specs, self.facts, chosen_id)
+            return responses.columns_of(outputs, specs, self.facts, chosen_id), None
+
+        return await self._answer("v2", request_id, len(body), decode, encode)
+
+    async def __call__(self, body: Any, headers: dict[str, str] | None = None, verb: Any = None) -> Any:
+        """Open Inference Protocol over gRPC: KServe's servicer calls this; REST comes by the methods above."""
+        code = "OK"
+        metrics.IN_FLIGHT.inc()
+        try:
+            return await self._answer_grpc(body), {}
+        except RequestError as error:
+            fault: type[GrpcException] = InvalidArgument if error.status < 500 else Unavailable
+            code = fault.status_code.name
+            raise fault(str(error)) from error
+        except Exception:
+            code = "INTERNAL"
+            raise
+        finally:
+            metrics.IN_FLIGHT.dec()
+            metrics.REQUESTS.labels("grpc", code).inc()
+
+    async def _answer_grpc(self, body: InferRequest) -> ModelInferResponse:
+        parameters = body.parameters or {}
+        request = ColumnRequest(
+            id=body.id or "",
+            tensors=[Tensor(i.name, i.datatype, list(i.shape), _content(i)) for i in body.inputs],
+            outputs=[output.name for output in body.request_outputs or []],
+            null_markers=requests.NULL_MARKERS in parameters and parameters[requests.NULL_MARKERS].bool_param,
+            binary_outputs=bool(body.use_binary_outputs),
+        )
+        specs = responses.chosen(request.outputs, self.facts)
+
+        def encode(outputs: Arrays) -> ModelInferResponse:
+            response = ModelInferResponse(model_name=self.facts.name, model_version=self.facts.version, id=request.id)
+            for output in specs:
+                values = outputs[output.name]
+                tensor = response.outputs.add(
+                    name=output.name, datatype="BYTES" if output.dtype == "string" else "FP32", shape=values.shape
+                )
+                if request.binary_outputs:
+                    response.raw_output_contents.append(responses.raw(values, output))
+                elif output.dtype == "string":
+                    tensor.contents.bytes_contents.extend(values.tolist())
+                else:
+                    tensor.contents.fp32_contents.extend(values.reshape(-1).tolist())
+            return response
+
+        def decode() -> Arrays:
+            return requests.from_columns(request, self.facts.spec, self._settings.max_rows)
+
+        return await self._answer("grpc", request.id, 0, decode, encode)
+
+    # --------------------------------------------------------------------------------------------------- all
+
+    async def _answer(
+        self,
+        protocol: str,
+        request_id: str,
+        size: int,
+        decode: Callable[[], Arrays],
+        encode: Callable[[Arrays], Answer],
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        started = time.perf_counter()
+        arrays = await loop.run_in_executor(None, decode) if size > _LARGE else decode()
+        decoded = time.perf_counter()
+        rows = len(next(iter(arrays.values())))
+        try:
+            outputs, job = await self._batcher.predict(arrays, rows)
+        except RequestError:
+            raise
+        except Exception as error:
+            if self._model.is_input_error(error):
+                raise RequestError(f"the model refuses the rows: {str(error).splitlines()[0][:300]}") from error
+            raise
+        predicted = time.perf_counter()
+        responses.refuse_unspeakable(outputs, self.facts.outputs)
+        answer = await loop.run_in_executor(None, encode, outputs) if rows > _MANY else encode(outputs)
+        times = (started, decoded, job, predicted, time.perf_counter())
+        # The answer goes out first.
+        loop.call_soon(self._count, protocol, rows, times)
+        if self._log:
+            self._log.add(request_id, rows, arrays, outputs)
+        return answer
+
+    def _count(self, protocol: str, rows: int, times: tuple[float, float, Job, float, float]) -> None:
+        started, decoded, job, predicted, encoded = times
+        decode, queue, predict, encode = self._seconds[protocol]
+        decode.observe(decoded - started)
+        queue.observe(job.taken_at - job.queued_at)
+        predict.observe(job.done_at - job.taken_at)
+        encode.observe(encoded - predicted)
+        self._rows[protocol].inc(rows)
+
+    def _count_batch(self, arrays: Arrays, outputs: Arrays, rows: int) -> None:
+        metrics.BATCH_ROWS.observe(rows)
+        self._row_metrics.count(arrays, outputs)
+
+
+def _content(tensor: Any) -> Any:
+    """Gives the raw bytes of a gRPC tensor where it has some, else its list; KServe keeps both."""
+    raw = getattr(tensor, "_raw_data", None)
+    return raw if raw is not None else list(tensor.data or [])

@@ -1,0 +1,234 @@
+"""The request log: what was asked and answered, as Parquet, for monitoring and for the next training.
+
+It never holds up or fails a request. Rows wait in memory, up to a limit; one thread writes them; what finds no room, or
+cannot be written by the end, is dropped and counted.
+
+    <uri>/<YYYY-MM-DD>/<HHMMSS>-<host>-<random>-<number>.parquet      UTC, of the file's first row
+"""
+
+import io
+import logging
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components import storage
+from components.errors import InputError
+from components.model_spec import ModelInput
+from components.predictor.columns import is_missing
+from components.predictor.faults import hint
+from components.predictor.served_model import Facts
+from components.rows import Arrays
+
+TIME, REQUEST_ID, MODEL_NAME, MODEL_VERSION = "request_time", "request_id", "model_name", "model_version"
+
+_TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
+_LONGEST_PAUSE = 60.0  # seconds between attempts to write to a storage that fails
+
+_logger = logging.getLogger("lockgate")
+
+
+@dataclass(slots=True)
+class _Entry:
+    time: float
+    request_id: str
+    rows: int
+    arrays: Arrays
+    outputs: Arrays
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """See the settings of the same names."""
+
+    uri: str
+    sample: float
+    buffer_rows: int
+    file_rows: int
+    seconds: float
+    redact: Sequence[str] = ()
+
+
+class RequestLog:
+    """A bounded queue of answered requests, and the thread that writes them."""
+
+    def __init__(self, options: LogOptions, facts: Facts, count: Callable[[str, int], None]) -> None:
+        """Starts the thread.
+
+        Args:
+            options: where and how much.
+            facts: of the model.
+            count: told "written", "dropped" or "failure", and how many.
+
+        Raises:
+            InputError: an unknown scheme or feature, or a feature that is called like another column of the log.
+        """
+        self._options = options
+        self._facts = facts
+        self._count = count
+        for name in options.redact:
+            if name not in facts.by_name:
+                raise InputError(f"feature '{name}' to redact is not in the model; {hint(name, facts.by_name)}")
+        redacted = {*options.redact, *facts.redacted}
+        self._inputs = [i for i in facts.spec.inputs if i.name not in redacted]
+        self._schema = _schema(self._inputs, facts)
+        self._fs, root = storage.filesystem(options.uri)
+        self._root = root.rstrip("/")
+        self._is_local = not storage.is_remote(options.uri)
+        self._writer = f"{socket.gethostname()[:40]}-{uuid.uuid4().hex[:8]}"
+        self._number = 0
+        self._draw = random.Random()
+        self._entries: deque[_Entry] = deque()
+        self._rows = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
+        self._thread.start()
+
+    def add(self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays) -> None:
+        """Takes an answered request, by the sample; at once, whatever the storage does."""
+        if self._options.sample < 1 and self._draw.random() >= self._options.sample:
+            return
+        entry = _Entry(time.time(), request_id, rows, arrays, outputs)
+        with self._changed:
+            if self._closed or self._rows + rows > self._options.buffer_rows:
+                self._count("dropped", rows)
+                return
+            self._entries.append(entry)
+            self._rows += rows
+            if self._rows >= self._options.file_rows:
+                self._changed.notify()
+
+    def close(self, timeout: float) -> None:
+        """Writes what waits; what is not written after `timeout` seconds is dropped and counted."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+        with self._changed:
+            left, self._rows = self._rows, 0
+            self._entries.clear()
+        if left:
+            self._count("dropped", left)
+            _logger.warning("request log: %d rows could not be written before the end", left)
+
+    def _work(self) -> None:
+        pause = 0.0
+        while True:
+            with self._changed:
+                deadline = time.monotonic() + (pause or self._options.seconds)
+                while not self._closed and (pause or self._rows < self._options.file_rows):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        break
+                    self._changed.wait(left)
+                closed = self._closed
+                entries = self._first()
+            if entries:
+                pause = 0.0 if self._try_write(entries) else min(max(1.0, pause * 2), _LONGEST_PAUSE)
+            if closed and (pause or not self._entries):
+                return
+
+    def _first(self) -> list[_Entry]:
+        """Gives the oldest entries, enough for a file; they stay in the queue until they are written."""
+        chosen: list[_Entry] = []
+        rows = 0
+        for entry in self._entries:
+            if rows >= self._options.file_rows:
+                break
+            chosen.append(entry)
+            rows += entry.rows
+        return chosen
+
+    def _try_write(self, entries: Sequence[_Entry]) -> bool:
+        rows = sum(entry.rows for entry in entries)
+        try:
+            self._write(self._table(entries), entries[0].time)
+        except Exception as error:  # serving goes on, whatever the storage raises
+            self._count("failure", 1)
+            _logger.warning(
+                "request log: %s cannot be written (%s rows wait): %s", self._options.uri, self._rows, error
+            )
+            return False
+        with self._changed:
+            if self._rows:  # else close() gave up meanwhile and counted them as dropped
+                for _ in entries:
+                    self._entries.popleft()
+                self._rows -= rows
+        self._count("written", rows)
+        return True
+
+    def _write(self, table: pa.Table, first: float) -> None:
+        content = io.BytesIO()
+        pq.write_table(table, content, compression="zstd")
+        at = datetime.fromtimestamp(first, UTC)
+        self._number += 1
+        folder = f"{self._root}/{at:%Y-%m-%d}"
+        name = f"{at:%H%M%S}-{self._writer}-{self._number:06d}.parquet"
+        with storage.reaching(self._options.uri):
+            if not self._is_local:
+                self._fs.pipe_file(f"{folder}/{name}", content.getvalue())
+                return
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            partial = Path(folder, f".{name}.partial")
+            try:
+                partial.write_bytes(content.getbuffer())
+                partial.replace(Path(folder, name))
+            finally:
+                partial.unlink(missing_ok=True)
+
+    def _table(self, entries: Sequence[_Entry]) -> pa.Table:
+        counts = [entry.rows for entry in entries]
+        total = sum(counts)
+        times = np.repeat(np.array([int(entry.time * 1e6) for entry in entries], np.int64), counts)
+        columns: list[pa.Array] = [
+            pa.array(times).cast(pa.timestamp("us", "UTC")),
+            pa.array(np.repeat(np.array([entry.request_id for entry in entries], object), counts), pa.string()),
+            pa.array([self._facts.name] * total, pa.string()),
+            pa.array([self._facts.version] * total, pa.string()),
+        ]
+        for i in self._inputs:
+            values = np.concatenate([entry.arrays[i.name] for entry in entries])
+            missing = is_missing(i.dtype, values)
+            kind = pa.binary() if i.dtype == "string" else _TYPES[i.dtype]
+            columns.append(pa.array(values, kind, mask=missing).cast(_TYPES[i.dtype]))
+        for output in self._facts.outputs:
+            values = np.concatenate([entry.outputs[output.name] for entry in entries])
+            if output.dtype == "string":
+                columns.append(pa.array(values, pa.binary()).cast(pa.string()))
+            elif output.width is None:
+                columns.append(pa.array(values, pa.float32()))
+            else:
+                columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), output.width))
+        return pa.Table.from_arrays(columns, schema=self._schema)
+
+
+def _schema(inputs: Sequence[ModelInput], facts: Facts) -> pa.Schema:
+    fields = [
+        pa.field(TIME, pa.timestamp("us", "UTC")),
+        pa.field(REQUEST_ID, pa.string()),
+        pa.field(MODEL_NAME, pa.string()),
+        pa.field(MODEL_VERSION, pa.string()),
+        *(pa.field(i.name, _TYPES[i.dtype]) for i in inputs),
+    ]
+    for output in facts.outputs:
+        kind = _TYPES[output.dtype]
+        fields.append(pa.field(output.name, kind if output.width is None else pa.list_(kind, output.width)))
+    names = [field.name for field in fields]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"feature '{twice[0]}' has the name of another column of the request log; redact it, or rename the feature"
+        )
+    return pa.schema(fields)

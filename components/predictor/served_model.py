@@ -1,0 +1,236 @@
+"""The model that is served: the exported one, and what its card, schema and statistics say about it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from components.artifacts import MODEL_SPEC, MODEL_VERSION
+from components.errors import InputError
+from components.json_files import parse_record
+from components.model_spec import ModelInput, ModelOutput, ModelSpec, read_spec
+from components.rows import Arrays, marker
+from components.schema import Schema, parse_schema
+
+LABEL = "label"
+_PII = "pii"
+_WARM_UP_ROWS = (1, 2, 16, 128)
+# Named by transform_data after the position of the column among the inputs.
+_VOCABULARY = "vocabulary_{}"
+
+
+class _Evaluation(BaseModel):
+    decision_threshold: float | None = None
+
+
+class _Card(BaseModel):
+    """What the server needs of a model card; the rest may be of any version of Lockgate."""
+
+    name: str
+    version: str
+    evaluation: _Evaluation
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model without loading it."""
+
+    directory: Path
+    """Holds `1/` and spec.json."""
+    spec: ModelSpec
+    name: str
+    version: str
+    threshold: float | None
+    """Of a binary model: the probability from which a row is positive; None: no label is decided."""
+    vocabularies: Mapping[str, frozenset[str]]
+    """By feature, the values that the model knows; features without an entry have none, or none that is known."""
+    redacted: frozenset[str]
+    """Features that are annotated as personal."""
+    example: Mapping[str, Any]
+    """A row: the medians and most frequent values of the training data; without statistics, only required features."""
+    label_range: tuple[float, float] | None = None
+    """Of a regression's label in the training data."""
+    by_name: Mapping[str, ModelInput] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {i.name: i for i in self.spec.inputs})
+
+    @property
+    def outputs(self) -> list[ModelOutput]:
+        """What an answer holds: the model's outputs, and `label` where a threshold decides it."""
+        decided = [ModelOutput(name=LABEL, dtype="string")] if self.threshold is not None else []
+        return [*self.spec.outputs, *decided]
+
+
+def read_facts(model_dir: str, model_name: str = "") -> Facts:
+    """Reads what lies in and beside a model's directory.
+
+    Args:
+        model_dir: a model's directory, or that of a version in the model store.
+        model_name: empty: as in the card.
+
+    Raises:
+        InputError: no model, or a damaged one.
+    """
+    given = Path(model_dir.removeprefix("file://"))
+    if not given.is_dir():
+        raise InputError(f"model '{model_dir}' is no directory; mount a model there, or set model_dir")
+    directory = given if (given / MODEL_SPEC).is_file() else given / "model"
+    if not (directory / MODEL_SPEC).is_file():
+        raise InputError(f"'{given}' has no {MODEL_SPEC}; give a model that train_model exported, or a published one")
+    if not (directory / MODEL_VERSION / "saved_model.pb").is_file():
+        raise InputError(f"'{directory}/{MODEL_VERSION}' holds no saved_model.pb; export the model again")
+    spec = read_spec(directory)
+    card = _read_card(directory)
+    schema = _read_schema(directory)
+    statistics = _read_statistics(directory)
+    return Facts(
+        directory=directory,
+        spec=spec,
+        name=model_name or (card.name if card else "model"),
+        version=card.version if card else spec.weights_digest[:12],
+        threshold=card.evaluation.decision_threshold if card and spec.label.kind == "binary" else None,
+        vocabularies=_vocabularies(directory, spec, schema),
+        redacted=_redacted(schema),
+        example={i.name: value for i in spec.inputs if (value := _typical(i, statistics)) is not None},
+        label_range=_range(statistics.get(spec.label.name)) if spec.label.kind == "regression" else None,
+    )
+
+
+class ServedModel:
+    """A loaded model."""
+
+    def __init__(self, facts: Facts, threads: int = 1) -> None:
+        """Loads it and calls it, so that the first request is no slower than others.
+
+        Args:
+            facts: of the model.
+            threads: inside one operation of TensorFlow; 0: one a core. To be set before anything else computes.
+
+        Raises:
+            InputError: the SavedModel is damaged.
+        """
+        import tensorflow as tf
+
+        from components.serving_model import ServingModel
+
+        if threads:
+            # Operations on rows of a table are too small to share: handing them to other threads costs more.
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
+        self.facts = facts
+        self._model = ServingModel(facts.directory)
+        self._classes: Any = np.array([name.encode() for name in facts.spec.label.classes], object)
+        self._input_error: type[Exception] = tf.errors.InvalidArgumentError
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """Calls the model with batches of several sizes: the first calls optimise its graph."""
+        row = arrays_of([self.facts.example], self.facts.spec.inputs)
+        for rows in _WARM_UP_ROWS:
+            self.predict({name: np.repeat(values, rows) for name, values in row.items()})
+
+    def predict(self, arrays: Arrays) -> Arrays:
+        """Predicts rows, and decides the label where there is a threshold.
+
+        Args:
+            arrays: by feature, shape [rows], with the markers of rows.py.
+
+        Returns:
+            By the names of `facts.outputs`, shape [rows] or [rows, width].
+        """
+        outputs = self._model.predict(arrays)
+        threshold = self.facts.threshold
+        if threshold is not None:
+            # In float32, as evaluate_model compares.
+            outputs[LABEL] = self._classes[(outputs["probability"] >= np.float32(threshold)).astype(np.int8)]
+        return outputs
+
+    def is_input_error(self, error: Exception) -> bool:
+        """Tells whether a failed prediction is the rows' fault: the model itself refuses them."""
+        return isinstance(error, self._input_error)
+
+
+def arrays_of(rows: Sequence[Mapping[str, Any]], inputs: Sequence[ModelInput]) -> Arrays:
+    """Turns rows that are known to be right into arrays; what a row lacks is missing."""
+    arrays: Arrays = {}
+    for i in inputs:
+        values = [marker(i.dtype) if (value := row.get(i.name)) is None else value for row in rows]
+        if i.dtype == "string":
+            values = [value.encode() if isinstance(value, str) else value for value in values]
+        arrays[i.name] = np.array(values, object if i.dtype == "string" else i.dtype)
+    return arrays
+
+
+def _beside(directory: Path, name: str) -> Path | None:
+    """Finds a file of the model's version: in the folder, or above it where the model is a version's `model/`."""
+    folders = [directory, directory.parent] if directory.name == "model" else [directory]
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _read_card(directory: Path) -> _Card | None:
+    path = _beside(directory, "card.json")
+    return parse_record(_Card, path.read_bytes(), path, "publish the model again") if path else None
+
+
+def _read_schema(directory: Path) -> Schema:
+    path = _beside(directory, "schema.pbtxt")
+    return parse_schema(path.read_text(encoding="utf-8")) if path else Schema()
+
+
+def _read_statistics(directory: Path) -> dict[str, Any]:
+    """Reads the training data's statistics, by column; they are beside a published model."""
+    path = _beside(directory, "statistics/train.pb")
+    if path is None:
+        return {}
+    parsed = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
+    return {
+        ".".join(feature.path.step) or feature.name: feature
+        for dataset in parsed.datasets
+        for feature in dataset.features
+    }
+
+
+def _vocabularies(directory: Path, spec: ModelSpec, schema: Schema) -> dict[str, frozenset[str]]:
+    domains = {domain.name: list(domain.value) for domain in schema.string_domain}
+    found = {}
+    for feature in schema.feature:
+        values = list(feature.string_domain.value) or domains.get(feature.domain, [])
+        if values:
+            found[feature.name] = frozenset(values)
+    for index, i in enumerate(spec.inputs):
+        path = directory / MODEL_VERSION / "assets" / _VOCABULARY.format(index)
+        if path.is_file() and i.dtype != "float32":
+            found[i.name] = frozenset(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return {i.name: found[i.name] for i in spec.inputs if i.name in found}
+
+
+def _redacted(schema: Schema) -> frozenset[str]:
+    return frozenset(
+        feature.name for feature in schema.feature if any(tag.lower() == _PII for tag in feature.annotation.tag)
+    )
+
+
+def _typical(i: ModelInput, statistics: Mapping[str, Any]) -> Any:
+    """Gives a value of a feature for an example; None: it may be left out."""
+    feature = statistics.get(i.name)
+    value: Any = None
+    if feature is not None and feature.HasField("num_stats"):
+        value = feature.num_stats.median
+    elif feature is not None and feature.HasField("string_stats") and feature.string_stats.top_values:
+        value = feature.string_stats.top_values[0].value
+    if value is None:
+        return {"string": "a", "int64": 0, "float32": 0.0}[i.dtype] if i.required else None
+    if i.dtype == "string":
+        return str(value)
+    return int(float(value)) if i.dtype == "int64" else float(str(np.float32(value)))
+
+
+def _range(feature: Any) -> tuple[float, float] | None:
+    if feature is None or not feature.HasField("num_stats") or feature.num_stats.max <= feature.num_stats.min:
+        return None
+    return float(feature.num_stats.min), float(feature.num_stats.max)
