@@ -98,6 +98,8 @@ def _run_task(request: dict[str, Any], answers: IO[str]) -> None:
         os.environ.update(request["environment"])
         os.chdir(request["directory"])
         with tempfile.TemporaryDirectory() as folder:
+            # TensorFlow keeps generated modules here and would delete them when the interpreter ends; a fork does not.
+            os.environ["TMPDIR"] = tempfile.tempdir = folder
             program = Path(folder) / "ephemeral_component.py"
             program.write_text(request["source"], encoding="utf-8")
             sys.argv = ["executor_main", "--component_module_path", str(program), *request["arguments"]]

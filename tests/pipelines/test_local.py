@@ -41,7 +41,10 @@ def judge(text: str, options: dict, words: dsl.Output[dsl.Dataset], scores: dsl.
 def die(how: str) -> str:
     import os
     import signal
+    import tempfile
 
+    if how == "leave a file":
+        return tempfile.mkstemp()[1]
     if how == "signal":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "bug":
@@ -130,6 +133,13 @@ def test_a_dead_task_fails_the_run(run: Callable[..., Outcome], how: str, exit_c
     assert outcome.failed.exit_code == exit_code
     assert cause in outcome.failed.error
     assert outcome.stage("sum-up").state == "succeeded"
+
+
+def test_what_a_task_leaves_among_temporary_files_goes_with_it(run: Callable[..., Outcome]) -> None:
+    """TensorFlow writes modules there, and deletes them at an end of the process that a fork never has."""
+    left = run(how="leave a file").stage("die").parameters["Output"]
+    assert left
+    assert not Path(left).exists()
 
 
 @pytest.mark.parametrize("text", ["it's", '"quoted"', "$(touch x)", "a\nb", "ü–✓", "\\", "'; exit 7; '", ""])
