@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from components import images
+from components.artifacts import write_whole
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
+from components.storage import reaching
 from pipelines import compiled, images_command, models
 from pipelines.environments import ROOT
 from pipelines.project import ProjectError, load_project
@@ -81,12 +83,14 @@ def run(
     from pipelines import submission
     from pipelines.progress import Progress
 
+    tag = tag or compiled.content_tag()
     root = runs.resolve()
-    root.mkdir(parents=True, exist_ok=True)
+    with reaching(str(root)):
+        root.mkdir(parents=True, exist_ok=True)
     prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
     name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
-    text = compiled.read(pipeline, registry, tag or compiled.content_tag())
+    text = compiled.read(pipeline, registry, tag)
     with Progress() as progress:
         from pipelines.local import images_of, run_pipeline  # kfp takes 2 s to import
 
@@ -160,9 +164,26 @@ def validate(
 
 @app.command("compile")
 def compile_(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write one pipeline there, with your registry and tag, for any Kubeflow.", show_default=False
+        ),
+    ] = None,
+    pipeline: Annotated[str, typer.Option(help="Which one.")] = "training",
+    registry: RegistryOption = images.REGISTRY,
+    tag: TagOption = "",
     check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file is not up to date.")] = False,
 ) -> None:
-    """Write what is generated from the code: compiled pipelines, component.yaml files, the JSON Schema."""
+    """Write what is generated from the code: compiled pipelines, component.yaml files, the JSON Schema, tables.
+
+    With --output: only a copy of one pipeline, to upload.
+    """
+    if output:
+        with reaching(str(output)):
+            write_whole(output, compiled.read(pipeline, registry, tag or compiled.content_tag()))
+        _out.print("wrote", output, markup=False)
+        return
     from pipelines.generated import generate
 
     stale = generate(check)

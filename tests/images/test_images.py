@@ -84,7 +84,8 @@ def test_holds_no_tools_and_no_caches(built: Built, name: str) -> None:
     probe = (
         "for tool in gcc g++ cc make ld strip uv pip git curl; do command -v $tool; done; "
         "find / -xdev \\( -name '.cache' -o -name '*.whl' -o -name 'id_rsa' -o -name '.netrc' -o -name 'pip.conf' \\) "
-        "-not -path '/proc/*' 2>/dev/null; find /build /var/lib/apt/lists /var/cache/apt -type f -size +0 2>/dev/null; true"
+        "-not -path '/proc/*' 2>/dev/null; "
+        "find /build /var/lib/apt/lists /var/cache/apt -type f -size +0 2>/dev/null; true"
     )
     found = in_container(built(name), "sh", "-c", probe).split()
     # The official Python image brings its own pip along.
