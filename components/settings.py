@@ -5,8 +5,9 @@ results of `ingest_data` alone. Arguments travel as JSON, where 3.0 may arrive a
 stages read them back with `Section.model_validate(argument)`.
 """
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -287,7 +288,7 @@ class Training(Section):
 
 # ------------------------------------------------------------------------------------------ evaluation
 
-MetricName = Literal[
+ClassMetric = Literal[
     "auc",
     "pr_auc",
     "log_loss",
@@ -298,12 +299,15 @@ MetricName = Literal[
     "precision",
     "recall",
     "f1",
-    "rmse",
-    "mae",
-    "r2",
-    "median_absolute_error",
-    "quantile_loss",
 ]
+NumberMetric = Literal["rmse", "mae", "r2", "median_absolute_error", "quantile_loss"]
+MetricName = Literal[ClassMetric, NumberMetric]
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "binary": get_args(ClassMetric),
+    "multiclass": get_args(ClassMetric),
+    "regression": get_args(NumberMetric),
+}
+"""By type of task."""
 
 
 class Threshold(Section):
@@ -372,6 +376,34 @@ class Evaluation(Section):
     bootstrap: Bootstrap = Bootstrap()
     quantile: Fraction = 0.5
     """quantile_loss: of which quantile."""
+
+
+def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yields the conditions that name no metric of the task, or a slice that is not computed: where, and what to do."""
+    named: dict[tuple[str | int, ...], MetricName | None] = {
+        **{("thresholds", index): one.metric for index, one in enumerate(evaluation.thresholds)},
+        **{("slice_thresholds", index): one.metric for index, one in enumerate(evaluation.slice_thresholds)},
+        ("baseline",): evaluation.baseline.metric,
+        ("production",): evaluation.production.metric,
+    }
+    for (key, *index), metric in named.items():
+        if metric is not None and metric not in METRICS[task.type]:
+            place = f"{key}[{index[0]}]" if index else key
+            yield (
+                ("evaluation", str(key), *index, "metric"),
+                f"evaluation.{place}.metric: a {task.type} task has no '{metric}'; use one of "
+                f"{', '.join(METRICS[task.type])}",
+            )
+    computed = [set(names) for names in evaluation.slices]
+    for number, bound in enumerate(evaluation.slice_thresholds):
+        for position, names in enumerate(bound.slices):
+            if set(names) not in computed:
+                known = ", ".join(f"[{', '.join(one)}]" for one in evaluation.slices) or "none"
+                yield (
+                    ("evaluation", "slice_thresholds", number, "slices", position),
+                    f"evaluation.slice_thresholds[{number}].slices: [{', '.join(names)}] is not in evaluation.slices "
+                    f"({known}); add it there",
+                )
 
 
 # --------------------------------------------------------------------------------- publication, prices

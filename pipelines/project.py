@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from components.errors import InputError
 from components.schema import Schema, columns, parse_schema
-from components.settings import HashSplit, Project
+from components.settings import HashSplit, Project, evaluation_faults
 from pipelines.reference import leaves
 
 # An argument of a task is one argument of a process, which Linux bounds at 128 KiB.
@@ -83,13 +83,11 @@ def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
     project = LoadedProject(
         path, settings, schema_text, _read_beside(path, document, "user_module", settings.user_module)
     )
+    found = list(evaluation_faults(settings.task, settings.evaluation))
     if schema_text:
-        faults = [
-            f"{_position(path, document, where)}: {what}"
-            for where, what in _disagreements(settings, parse_schema(schema_text))
-        ]
-        if faults:
-            raise ProjectError(faults)
+        found += _disagreements(settings, parse_schema(schema_text))
+    if found:
+        raise ProjectError([f"{_position(path, document, where)}: {what}" for where, what in found])
     return project
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from components.errors import InputError
 from components.evaluate_model.metrics import (
-    BY_TASK,
     GAIN_METRIC,
     HIGHER_IS_BETTER,
     LEAD_METRIC,
@@ -18,7 +17,7 @@ from components.evaluate_model.metrics import (
 from components.evaluate_model.observations import Rejections
 from components.evaluate_model.slices import Partition
 from components.evaluation_result import Check, Estimates
-from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold
+from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold, evaluation_faults
 
 REJECTED_ROWS = "rows rejected by the model"
 _SHOWN = 3
@@ -50,26 +49,8 @@ def require_metrics(task: Task, evaluation: Evaluation) -> None:
     Raises:
         InputError: one does not, with the possible names.
     """
-    named = {
-        **{f"thresholds[{index}]": one.metric for index, one in enumerate(evaluation.thresholds)},
-        **{f"slice_thresholds[{index}]": one.metric for index, one in enumerate(evaluation.slice_thresholds)},
-        "baseline": evaluation.baseline.metric,
-        "production": evaluation.production.metric,
-    }
-    for place, metric in named.items():
-        if metric is not None and metric not in BY_TASK[task.type]:
-            raise InputError(
-                f"evaluation.{place}.metric: a {task.type} task has no '{metric}'; use one of "
-                f"{', '.join(BY_TASK[task.type])}"
-            )
-    for index, bound in enumerate(evaluation.slice_thresholds):
-        for names in bound.slices:
-            if set(names) not in [set(one) for one in evaluation.slices]:
-                computed = ", ".join(f"[{', '.join(one)}]" for one in evaluation.slices) or "none"
-                raise InputError(
-                    f"evaluation.slice_thresholds[{index}].slices: [{', '.join(names)}] is not in evaluation.slices "
-                    f"({computed}); add it there"
-                )
+    for _, fault in evaluation_faults(task, evaluation):
+        raise InputError(fault)
 
 
 def check_data(candidate: Predictions) -> list[Check]:

@@ -12,7 +12,6 @@ from components.evaluate_model.baseline import measure_baseline
 from components.evaluate_model.checks import SliceTable, figure
 from components.evaluate_model.intervals import RESOLUTION, distribution, interval
 from components.evaluate_model.metrics import (
-    BY_TASK,
     Array,
     Predictions,
     Values,
@@ -25,7 +24,7 @@ from components.evaluate_model.reasons import reason
 from components.evaluate_model.slices import Partition, partitions
 from components.evaluate_model.statistics import points, statistic
 from components.evaluation_result import Estimate, Estimates, EvaluationResult, SliceResult, write_evaluation
-from components.settings import Bootstrap, Evaluation, Task
+from components.settings import METRICS, Bootstrap, Evaluation, Task
 
 MAX_SLICES = 1000
 _SUSPICIOUS = {"auc": 0.999, "r2": 0.999}
@@ -112,7 +111,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
 
 def _overall(predictions: Predictions, values: Values, bootstrap: Bootstrap) -> tuple[Array, Array]:
     """Gives the metrics of all rows, as one group: [metrics, 1], and of their resamples."""
-    point = np.array([[values[name]] for name in BY_TASK[predictions.task.type]], dtype=np.float64)
+    point = np.array([[values[name]] for name in METRICS[predictions.task.type]], dtype=np.float64)
     return point, _resampled(predictions, np.zeros(len(predictions), np.int64), bootstrap)
 
 
@@ -140,7 +139,7 @@ def _estimates(task: Task, point: Array, drawn: Array, bootstrap: Bootstrap) -> 
             name: Estimate(
                 **{key: _known(number) for key, number in zip(("value", "low", "high"), numbers, strict=True)}
             )
-            for name, numbers in zip(BY_TASK[task.type], group, strict=True)
+            for name, numbers in zip(METRICS[task.type], group, strict=True)
         }
         for group in texts
     ]
@@ -152,7 +151,7 @@ def _known(number: float) -> float | None:
 
 def _slice_table(candidate: Predictions, part: Partition, min_rows: int) -> SliceTable:
     values = points(candidate, part.groups)
-    return SliceTable(part, dict(zip(BY_TASK[candidate.task.type], values, strict=True)), part.rows >= min_rows)
+    return SliceTable(part, dict(zip(METRICS[candidate.task.type], values, strict=True)), part.rows >= min_rows)
 
 
 def _slice_results(

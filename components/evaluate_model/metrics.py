@@ -16,23 +16,6 @@ from components.settings import Task
 Array = npt.NDArray[Any]
 Values = dict[str, float | None]
 
-_OF_CLASSES = (
-    "auc",
-    "pr_auc",
-    "log_loss",
-    "brier",
-    "calibration_error",
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "f1",
-)
-BY_TASK: Mapping[str, tuple[str, ...]] = {
-    "binary": _OF_CLASSES,
-    "multiclass": _OF_CLASSES,
-    "regression": ("rmse", "mae", "r2", "median_absolute_error", "quantile_loss"),
-}
 HIGHER_IS_BETTER = frozenset(
     ("auc", "pr_auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "r2"),
 )

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from components.evaluate_model import curves
-from components.evaluate_model.metrics import BY_TASK, HIGHER_IS_BETTER, LEAD_METRIC, Predictions
+from components.evaluate_model.metrics import HIGHER_IS_BETTER, LEAD_METRIC, Predictions
 from components.evaluate_model.observations import Observations
 from components.evaluation_result import EvaluationResult, SliceResult
 from components.reports import render
-from components.settings import Evaluation, SliceThreshold
+from components.settings import METRICS, Evaluation, SliceThreshold
 
 MAX_ROWS = 100
 """Slices that a table shows; evaluation.json has more."""
@@ -72,7 +72,7 @@ def page(result: EvaluationResult, observations: Observations, evaluation: Evalu
     return render(
         Path(__file__).parent / "report.html.jinja",
         result=result,
-        names=BY_TASK[result.task],
+        names=METRICS[result.task],
         meanings=_MEANINGS,
         better=HIGHER_IS_BETTER,
         main=main,

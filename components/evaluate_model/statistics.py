@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from components.evaluate_model.metrics import (
-    BY_TASK,
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
     Array,
     Predictions,
     calibration_bins,
 )
+from components.settings import METRICS
 
 Statistic = Callable[[Array], Array]
 """Takes draws, row numbers [resamples, rows]; gives metrics [metrics, groups, resamples], NaN: undefined."""
@@ -28,7 +28,7 @@ EXACT = 2**62
 
 
 def statistic(predictions: Predictions, groups: Array, resolution: int = EXACT) -> Statistic:
-    """Prepares the metrics of `BY_TASK`, in that order, for resamples of these rows.
+    """Prepares the metrics of `METRICS`, in that order, for resamples of these rows.
 
     Args:
         predictions: n rows.
@@ -306,5 +306,5 @@ def _macro(values: Array, occurs: Array) -> Array:
 
 def _stacked(task: str, values: Mapping[str, Array]) -> Array:
     """Puts the metrics in their order: [metrics, groups, resamples]."""
-    ordered: Sequence[Array] = [values[name].T for name in BY_TASK[task]]
+    ordered: Sequence[Array] = [values[name].T for name in METRICS[task]]
     return np.stack(ordered)

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.evaluate_model.intervals import distribution, interval
-from components.evaluate_model.metrics import BY_TASK, Predictions, measure
+from components.evaluate_model.metrics import Predictions, measure
 from components.evaluate_model.statistics import points, statistic
-from components.settings import Bootstrap, Task
+from components.settings import METRICS, Bootstrap, Task
 
 SCORES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 COARSE = st.integers(-5, 5).map(float)
@@ -43,7 +43,7 @@ def rows_of(whole: Predictions, indices: np.ndarray) -> Predictions:
 
 def by_scikit_learn(whole: Predictions, indices: np.ndarray) -> list[float]:
     values = measure(rows_of(whole, indices)) if len(indices) else {}
-    return [np.nan if values.get(name) is None else values[name] for name in BY_TASK[whole.task.type]]
+    return [np.nan if values.get(name) is None else values[name] for name in METRICS[whole.task.type]]
 
 
 @given(predictions(), st.data())
@@ -96,7 +96,7 @@ def test_tying_neighbouring_scores_moves_metrics_little():
     exact, tied = statistic(whole, groups)(identity), statistic(whole, groups, 2048)(identity)
     np.testing.assert_allclose(tied, exact, atol=1e-3)
     # What is counted, not ranked, must not move at all: no tie crosses the threshold or a calibration bin.
-    counted = [BY_TASK["binary"].index(name) for name in ("accuracy", "precision", "recall", "f1", "calibration_error")]
+    counted = [METRICS["binary"].index(name) for name in ("accuracy", "precision", "recall", "f1", "calibration_error")]
     np.testing.assert_allclose(tied[counted], exact[counted], rtol=1e-9)
 
 
