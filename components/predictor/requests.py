@@ -69,7 +69,7 @@ def parse_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         reason = str(error)
-    if b"NaN" in body or b"Infinity" in body:
+    if b"NaN" in body or b"Infinity" in body or "infinity" in reason:
         try:
             return json.loads(body.decode())
         except (ValueError, RecursionError):
@@ -281,7 +281,7 @@ def _rows(tensor: Tensor) -> int:
 
 
 def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -> Array:
-    if tensor.datatype not in _TAKES[i.dtype]:
+    if not isinstance(tensor.datatype, str) or tensor.datatype not in _TAKES[i.dtype]:
         takes = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}[i.dtype]
         raise RequestError(f"input '{i.name}' has the datatype {shown(tensor.datatype)}; the model takes {takes}")
     if isinstance(tensor.data, list):

@@ -1,0 +1,172 @@
+"""What the server leaves behind: metrics and the request log."""
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.predictor import running
+from tests.predictor.running import RunningServer
+from tests.predictor.test_predictor_lifecycle import wait_for
+
+ROW = {"trip km": 2.5, "amount": 100.0, "visits": 3, "colour": "red"}
+
+
+def test_metrics_count_requests_rows_and_values(models: Path) -> None:
+    with running.serving(models / "binary") as server:
+        server.rows([ROW, ROW | {"colour": "Bitcoin"}, {"trip km": 1}])
+        server.rows([{}])
+        server.columns(inputs=[{"name": "trip km", "shape": [2], "datatype": "FP32", "data": [1, 2]}])
+        server.client.get("/v1/models/toy")
+        wait_for(lambda: server.metrics()["lockgate_predictions_count"] == 5)
+        samples = server.metrics()
+    assert samples['lockgate_requests_total{code="200",protocol="v1"}'] == 1
+    assert samples['lockgate_requests_total{code="400",protocol="v1"}'] == 1
+    assert samples['lockgate_requests_total{code="200",protocol="v2"}'] == 1
+    assert samples['lockgate_rows_total{protocol="v1"}'] == 3
+    assert samples['lockgate_rows_total{protocol="v2"}'] == 2
+    assert samples['lockgate_missing_values_total{feature="amount"}'] == 3
+    assert samples['lockgate_out_of_vocabulary_total{feature="colour"}'] == 1
+    assert samples['lockgate_model{digest="%s",name="toy",version="v0001-0123abcd"}' % digest(models)] == 1
+    assert (
+        samples['lockgate_predicted_classes_total{name="0"}'] + samples['lockgate_predicted_classes_total{name="1"}']
+        == 5
+    )
+    for phase in ("decode", "queue", "predict", "encode"):
+        assert samples[f'lockgate_request_seconds_count{{phase="{phase}",protocol="v1"}}'] == 1
+        assert 0 < samples[f'lockgate_request_seconds_sum{{phase="{phase}",protocol="v1"}}'] < 5
+
+
+def test_the_log_holds_what_was_asked_and_answered(models: Path, tmp_path: Path) -> None:
+    with running.serving(models / "binary", log_uri=tmp_path / "log") as server:
+        given = server.rows([ROW, {"trip km": 1}], headers={"x-request-id": "mine"}).json()["predictions"]
+        server.columns(inputs=[{"name": "trip km", "shape": [1], "datatype": "FP32", "data": [1]}])
+        server.rows([{}])
+        assert server.stop() == 0  # writes what waits
+    table = read_log(str(tmp_path / "log"))
+    assert table.column_names == [
+        *("request_time", "request_id", "model_name", "model_version"),
+        *("amount", "visits", "trip km", "colour", "probability", "label"),
+    ]
+    rows = table.to_pylist()
+    assert [row["request_id"] for row in rows[:2]] == ["mine", "mine"]
+    assert len(rows[2]["request_id"]) == 16
+    assert {name: rows[0][name] for name in ROW} == ROW
+    assert (rows[1]["amount"], rows[1]["visits"], rows[1]["colour"]) == (None, None, None)
+    assert [row["label"] for row in rows[:2]] == [prediction["label"] for prediction in given]
+    assert pa.scalar(rows[0]["probability"], pa.float32()) == pa.scalar(given[0]["probability"], pa.float32())
+    assert {row["model_version"] for row in rows} == {"v0001-0123abcd"}
+    assert table.schema.field("request_time").type == pa.timestamp("us", "UTC")
+    assert len(rows) == 3
+
+
+def test_the_log_leaves_out_what_is_personal(models: Path, tmp_path: Path) -> None:
+    version = tmp_path / "version"
+    shutil.copytree(models / "binary", version)
+    schema = version / "schema.pbtxt"
+    personal = schema.read_text().replace('name: "amount"', 'name: "amount" annotation { tag: "PII" }')
+    schema.write_text(personal)
+    with running.serving(version, log_uri=tmp_path / "log", redact="visits") as server:
+        server.rows([ROW])
+        server.stop()
+    names = read_log(str(tmp_path / "log")).column_names
+    assert "trip km" in names
+    assert not {"amount", "visits"} & set(names)
+
+
+def test_the_log_takes_a_sample(models: Path, tmp_path: Path) -> None:
+    with running.serving(models / "binary", log_uri=tmp_path / "log", log_sample=0.2) as server:
+        for _ in range(200):
+            server.rows([ROW])
+        server.stop()
+    assert 10 < read_log(str(tmp_path / "log")).num_rows < 80
+
+
+def test_the_log_is_written_meanwhile_and_files_appear_whole(models: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running.serving(models / "binary", log_uri=log, log_file_rows=10, log_seconds=0.5) as server:
+        for _ in range(5):
+            server.rows([ROW] * 10)
+        server.rows([ROW])
+        wait_for(lambda: server.metrics().get('lockgate_request_log_rows_total{result="written"}') == 51)
+        assert read_log(str(log)).num_rows == 51
+    assert not list(log.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("kind", ["gcs_bucket", "s3_bucket"])
+def test_the_log_goes_to_buckets(models: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    uri = f"{request.getfixturevalue(kind)}/logs/toy"
+    with running.serving(models / "binary", log_uri=uri) as server:
+        server.rows([ROW] * 3)
+        assert server.stop() == 0
+    assert read_log(uri).num_rows == 3
+
+
+def test_a_storage_that_fails_is_waited_for_and_never_felt(models: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "log"
+    blocked.write_text("a file where the folder should be")
+    settings: dict[str, Any] = {"log_file_rows": 5, "log_buffer_rows": 20, "log_seconds": 0.2}
+    with running.serving(models / "binary", log_uri=blocked, **settings) as server:
+        for _ in range(30):
+            assert server.rows([ROW]).status_code == 200
+        wait_for(lambda: server.metrics().get("lockgate_request_log_failures_total", 0) >= 1)
+        assert server.metrics()['lockgate_request_log_rows_total{result="dropped"}'] == 10
+        blocked.unlink()  # it recovers
+        wait_for(lambda: server.metrics().get('lockgate_request_log_rows_total{result="written"}') == 20)
+        assert read_log(str(blocked)).num_rows == 20
+        assert server.stop() == 0
+
+
+def test_a_storage_that_never_answers_does_not_hold_up_the_end(models: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "log"
+    blocked.write_text("a file where the folder should be")
+    with running.serving(models / "binary", log_uri=blocked, grace_seconds=2) as server:
+        server.rows([ROW] * 7)
+        assert server.stop() == 0
+        assert "7 rows could not be written" in server.log()
+
+
+def read_log(uri: str) -> pa.Table:
+    fs, root = fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    files = sorted(fs.glob(f"{root}/*/*.parquet"))
+    return pa.concat_tables([pq.read_table(io.BytesIO(fs.cat_file(file))) for file in files])
+
+
+def digest(models: Path) -> str:
+    from components.model_spec import read_spec
+
+    return read_spec(models / "binary" / "model").weights_digest[:12]
+
+
+def test_the_log_refuses_features_named_like_its_columns(models: Path, tmp_path: Path) -> None:
+    version = tmp_path / "version"
+    shutil.copytree(models / "binary", version)
+    spec = version / "model" / "spec.json"
+    spec.write_text(spec.read_text().replace('"name": "colour"', '"name": "request_id"'))
+    with pytest.raises(RuntimeError, match="'request_id' has the name of another column"):
+        with running.serving(version, log_uri=tmp_path / "log"):
+            pass
+
+
+def test_many_servers_write_into_one_folder(models: Path, tmp_path: Path) -> None:
+    with running.serving(models / "binary", log_uri=tmp_path) as one:
+        one.rows([ROW])
+        one.stop()
+        with running.serving(models / "binary", log_uri=tmp_path) as two:
+            two.rows([ROW])
+            two.stop()
+    assert read_log(str(tmp_path)).num_rows == 2
+
+
+def test_the_page_and_probes_are_not_counted(server: RunningServer) -> None:
+    before = {name: value for name, value in server.metrics().items() if name.startswith("lockgate_requests_total")}
+    server.client.get("/", headers={"accept": "text/html"})
+    server.client.get("/v2/health/ready")
+    server.client.get("/v2/models/toy")
+    after = {name: value for name, value in server.metrics().items() if name.startswith("lockgate_requests_total")}
+    assert before == after
