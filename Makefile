@@ -9,7 +9,7 @@ DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 DEBIAN_PYTHON := lockgate/python:3.13-trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run test check generate format lock images push python-image clean
+.PHONY: help setup data run serve test check generate format lock images push python-image clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ data: setup ## Get the data of PROJECT
 
 run: data ## Train, evaluate and publish a model of PROJECT (default: examples/flights)
 	@$(DEV) -m pipelines run $(PROJECT)
+
+serve: setup ## Serve the published model of PROJECT on localhost:8080 (PORT=… for another)
+	@$(DEV) -m pipelines.serving $(PROJECT) --port $(or $(PORT),8080)
 
 test: setup ## Run all tests that this machine can run; the rest is skipped with the reason
 	@$(DEV) tests/run.py

@@ -11,7 +11,7 @@ from components.predictor.columns import is_missing
 from components.predictor.served_model import LABEL, Facts
 from components.rows import Arrays, marker
 
-disable_created_metrics()  # they would double the size of a scrape
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the size of a scrape
 
 _LATENCY = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
