@@ -7,9 +7,9 @@ stages read them back with `Section.model_validate(argument)`.
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -248,12 +248,28 @@ class MlpModel(Section):
     numeric_embedding_dim: PositiveInt = 8
 
 
+def _as_integers(value: Any) -> Any:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
+        return value
+    whole = [int(one) for one in values]
+    return whole if isinstance(value, list) else whole[0]
+
+
 class CustomModel(Section):
     """The model that `build_model` of the user module returns."""
 
     kind: Literal["custom"]
     options: dict[str, str | int | float | bool | list[int] | list[float] | list[str]] = {}
-    """Handed to `build_model` as it is."""
+    """Handed to `build_model`; a whole number, or a list of such, as integers."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _whole_numbers(cls, options: Any) -> Any:
+        # Arguments travel as JSON, which does not tell 16 from 16.0; what wants a float takes an integer.
+        if not isinstance(options, dict):
+            return options
+        return {name: _as_integers(value) for name, value in options.items()}
 
 
 Model = Annotated[LinearModel | MlpModel | CustomModel, Field(discriminator="kind")]
