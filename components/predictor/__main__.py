@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from types import FrameType
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def _serve(settings: Settings, started: float) -> None:
     facts = read_facts(settings.model_dir, settings.model_name)
+    _allow_read_only_root()
     model = ServedModel(facts, settings.threads)
     # KServe reads the command line when it is imported, and knows none of our options.
     sys.argv[1:] = []
@@ -70,6 +72,14 @@ def _serve(settings: Settings, started: float) -> None:
         predictor.close()
         if log:
             log.close(settings.grace_seconds / 2)
+
+
+def _allow_read_only_root() -> None:
+    """TensorFlow asks for a folder for temporary files when it is imported; nothing here writes one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = "/dev/shm"
 
 
 def _settings(arguments: list[str]) -> Settings:

@@ -45,7 +45,7 @@ def test_a_faulty_row_is_named(server: RunningServer, fault: dict[str, Any], say
 @pytest.mark.parametrize("spelled", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("feature", ["trip km", "visits"])
 def test_numbers_that_json_has_not_are_named(server: RunningServer, spelled: str, feature: str) -> None:
-    body = '{"instances": [{"trip km": 1}, {"trip km": 1, "%s": %s}]}' % (feature, spelled)
+    body = f'{{"instances": [{{"trip km": 1}}, {{"trip km": 1, "{feature}": {spelled}}}]}}'
     assert_refused(server.client.post(ROWS, content=body), 400, ["row 1", f"'{feature}'", spelled])
 
 

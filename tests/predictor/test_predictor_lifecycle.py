@@ -54,13 +54,15 @@ def test_what_is_in_flight_at_the_end_is_answered(models: Path) -> None:
 
 
 def test_a_client_that_never_ends_does_not_hold_up_the_end(models: Path) -> None:
-    with running.serving(models / "binary", grace_seconds=1) as server:
-        with socket.create_connection(("127.0.0.1", server.http_port)) as slow:
-            slow.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-            wait_for(lambda: server.metrics()["lockgate_in_flight_requests"] == 1)
-            started = time.monotonic()
-            server.stop()
-            assert time.monotonic() - started < 10
+    with (
+        running.serving(models / "binary", grace_seconds=1) as server,
+        socket.create_connection(("127.0.0.1", server.http_port)) as slow,
+    ):
+        slow.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
+        wait_for(lambda: server.metrics()["lockgate_in_flight_requests"] == 1)
+        started = time.monotonic()
+        server.stop()
+        assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("limit", [{"max_in_flight": 2}, {"max_queue_rows": 1000}])

@@ -132,7 +132,12 @@ def test_v2_takes_and_gives_binary_tensors(server: RunningServer, models: Path) 
         {
             "parameters": {"binary_data_output": True, "null_markers": True},
             "inputs": [
-                {"name": name, "shape": [len(rows)], "datatype": DATATYPES[name], "parameters": {"binary_data_size": len(part)}}
+                {
+                    "name": name,
+                    "shape": [len(rows)],
+                    "datatype": DATATYPES[name],
+                    "parameters": {"binary_data_size": len(part)},
+                }
                 for name, part in parts.items()
             ],
         }
@@ -175,15 +180,17 @@ def test_other_tasks(models: Path, kind: str) -> None:
         assert columns["outputs"][0]["shape"] == ([200, 3] if kind == "multiclass" else [200])
         samples = server.metrics()
         if kind == "multiclass":
-            counted = {
-                name: samples[f'lockgate_predicted_classes_total{{name="{name}"}}'] for name in ("low", "mid", "high")
-            }
-            assert sum(counted.values()) == 400
+            names = ("low", "mid", "high")
+            assert sum(samples[f'lockgate_predicted_classes_total{{name="{name}"}}'] for name in names) == 400
         else:
             assert samples["lockgate_predictions_count"] == 400
 
 
 # ----------------------------------------------------------------------------------------------------- gRPC
+
+
+def _set_nan(request: oip.ModelInferRequest) -> None:
+    request.inputs[0].contents.fp32_contents[1] = float("nan")
 
 
 def infer(server: RunningServer, request: oip.ModelInferRequest) -> oip.ModelInferResponse:
@@ -241,7 +248,7 @@ def test_grpc_takes_serialized_examples(server: RunningServer, models: Path) -> 
         (lambda r: setattr(r.inputs[0], "datatype", "BYTES"), "INVALID_ARGUMENT", "trip km"),
         (lambda r: setattr(r.inputs[0], "datatype", "FP23"), "INVALID_ARGUMENT", ""),
         (lambda r: r.inputs[0].contents.fp32_contents.append(1), "INVALID_ARGUMENT", "has 3 values, by its shape 2"),
-        (lambda r: r.inputs[0].contents.fp32_contents.__setitem__(1, float("nan")), "INVALID_ARGUMENT", "row 1, feature 'trip km'"),
+        (lambda r: _set_nan(r), "INVALID_ARGUMENT", "row 1, feature 'trip km'"),
         (lambda r: r.raw_input_contents.append(b"123"), "INVALID_ARGUMENT", ""),
         (lambda r: r.ClearField("inputs"), "INVALID_ARGUMENT", "no inputs"),
         (lambda r: r.outputs.add(name="lable"), "INVALID_ARGUMENT", "did you mean 'label'?"),

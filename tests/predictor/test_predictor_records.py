@@ -32,7 +32,7 @@ def test_metrics_count_requests_rows_and_values(models: Path) -> None:
     assert samples['lockgate_rows_total{protocol="v2"}'] == 2
     assert samples['lockgate_missing_values_total{feature="amount"}'] == 3
     assert samples['lockgate_out_of_vocabulary_total{feature="colour"}'] == 1
-    assert samples['lockgate_model{digest="%s",name="toy",version="v0001-0123abcd"}' % digest(models)] == 1
+    assert samples[f'lockgate_model{{digest="{digest(models)}",name="toy",version="v0001-0123abcd"}}'] == 1
     assert (
         samples['lockgate_predicted_classes_total{name="0"}'] + samples['lockgate_predicted_classes_total{name="1"}']
         == 5
@@ -148,9 +148,9 @@ def test_the_log_refuses_features_named_like_its_columns(models: Path, tmp_path:
     shutil.copytree(models / "binary", version)
     spec = version / "model" / "spec.json"
     spec.write_text(spec.read_text().replace('"name": "colour"', '"name": "request_id"'))
-    with pytest.raises(RuntimeError, match="'request_id' has the name of another column"):
-        with running.serving(version, log_uri=tmp_path / "log"):
-            pass
+    says = "'request_id' has the name of another column"
+    with pytest.raises(RuntimeError, match=says), running.serving(version, log_uri=tmp_path / "log"):
+        pass
 
 
 def test_many_servers_write_into_one_folder(models: Path, tmp_path: Path) -> None:
