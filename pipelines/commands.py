@@ -16,7 +16,7 @@ from components.artifacts import write_whole
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
 from components.storage import reaching
-from pipelines import compiled, images_command, models
+from pipelines import compiled, deployments, images_command, models
 from pipelines.environments import ROOT
 from pipelines.project import ProjectError, load_project
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(models.app, name="models")
+app.add_typer(deployments.app, name="deployments")
 app.add_typer(images_command.app, name="images")
 
 _out = Console(highlight=False, soft_wrap=True)

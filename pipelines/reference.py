@@ -26,6 +26,7 @@ STAGES = (
     "predict_batch",
     "evaluate_model",
     "publish_model",
+    "deploy_model",
     "report_run",
 )
 

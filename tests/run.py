@@ -46,6 +46,7 @@ SUITES = (
             "tests/shared",
             "tests/ingest_data",
             "tests/publish_model",
+            "tests/deploy_model",
             "tests/report_run",
             "tests/gate",
         ),
