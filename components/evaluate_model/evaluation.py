@@ -205,6 +205,10 @@ def _warnings(
     if 0 < observations.rejections.share <= max_rejected:
         text = checks.rejected_rows(observations.rejections, max_rejected)
         found.append(f"{checks.REJECTED_ROWS}: {text}; they are not evaluated")
+    if observations.rejected_by_production:
+        found.append(
+            f"{observations.rejected_by_production:,} rows that the model in production rejected are not evaluated"
+        )
     if observations.missing_labels:
         found.append(f"{observations.missing_labels:,} rows have no label and are not evaluated ({rows:,} have one)")
     found += [

@@ -23,6 +23,7 @@ from components.settings import Evaluation, Task
 SPLIT = "eval"
 REJECTED = "rejected"
 REASON = "reason"
+ROW = "row"
 SCORE_COLUMN = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}
 # What predict_batch says of a value: which one makes no other reason.
 _VALUE = re.compile(r"( cannot be \w+): .*", re.DOTALL)
@@ -61,6 +62,8 @@ class Observations:
     """float64, without missing ones: 0 and 1 (binary), indices (multiclass), values (regression)."""
     missing_labels: int
     rejections: Rejections
+    rejected_by_production: int
+    """Rows that the candidate takes and the model in production does not: left out."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def observe(
             f"none of {rejections.rows:,} rows of split '{SPLIT}' could be predicted, most often because "
             f"{rejections.reason} ({rejections.reason_rows:,} rows); fix the source, or widen the eval split"
         )
+    production, shared = _read_production(production_predictions, predictions, table, task)
+    table = table.filter(pa.array(shared))
     truth = _read_truth(examples, table, task, predictions)
     known = ~np.isnan(truth.eval)
     if not known.any():
@@ -101,7 +106,6 @@ def observe(
         threshold = _threshold(labels, scores, task, evaluation)
         return Predictions(task, labels, scores, truth.classes, threshold, evaluation.quantile)
 
-    production = _read_production(production_predictions, table, task)
     train_labels = truth.train[~np.isnan(truth.train)]
     return Observations(
         columns=table.drop_columns([name for name in table.column_names if name in PREDICTION_COLUMNS]).filter(
@@ -115,6 +119,7 @@ def observe(
         train_labels=train_labels,
         missing_labels=int((~known).sum()),
         rejections=rejections,
+        rejected_by_production=int((~shared).sum()),
     )
 
 
@@ -155,18 +160,32 @@ def _read_rejections(dataset: Path, predicted: int) -> Rejections:
     return Rejections(rows, predicted + rows, *counts.most_common(1)[0])
 
 
-def _read_production(dataset: Path, candidate: pa.Table, task: Task) -> pa.Table | None:
-    """Reads the predictions of production, which must be of the candidate's rows, in the same order."""
+def _read_production(
+    dataset: Path, candidate_dataset: Path, candidate: pa.Table, task: Task
+) -> tuple[pa.Table | None, Array]:
+    """Reads the predictions of production, which must be of the candidate's rows, in the same order.
+
+    Returns:
+        Those of the rows that both models take (None: there is no model), and which rows of the candidate these are.
+    """
     table = _read_predictions(dataset, task)
     rejected = read_manifest(dataset).splits.get(REJECTED, 0)
     if table is None and not rejected:
-        return None
+        return None, np.ones(candidate.num_rows, dtype=bool)
     rows = table.num_rows if table else 0
-    if rows != candidate.num_rows or table is None:
+    candidate_rejected = read_manifest(candidate_dataset).splits.get(REJECTED, 0)
+    if rows + rejected != candidate.num_rows + candidate_rejected:
         raise InputError(
             f"the model in production predicted {rows:,} rows ({rejected:,} rejected), the candidate "
-            f"{candidate.num_rows:,}; run both over the same rows"
+            f"{candidate.num_rows:,} ({candidate_rejected:,} rejected); run both over the same rows"
         )
+    taken, own = _taken(dataset, rows, rejected), _taken(candidate_dataset, candidate.num_rows, candidate_rejected)
+    if table is None or not (taken & own).any():
+        raise InputError(
+            f"the model in production predicted {rows:,} rows ({rejected:,} rejected), and no row that the candidate "
+            "takes, too; put a version into production that takes these rows"
+        )
+    table, candidate = table.filter(pa.array(own[taken])), candidate.filter(pa.array(taken[own]))
     for name in candidate.column_names:
         same = name in PREDICTION_COLUMNS or name not in table.column_names
         if not same and not _equal(candidate[name], table[name]):
@@ -174,7 +193,21 @@ def _read_production(dataset: Path, candidate: pa.Table, task: Task) -> pa.Table
                 f"the model in production predicted other rows than the candidate, or in another order: column "
                 f"'{name}' differs; run both over the same rows"
             )
-    return table
+    return table, taken[own]
+
+
+def _taken(dataset: Path, predicted: int, rejected: int) -> Array:
+    """Tells which rows of the split a model took: bool [predicted + rejected]."""
+    rows = pa.array([], pa.int64())
+    if rejected:
+        parts = _read(split_files(dataset, REJECTED), [ROW])
+        require_column(parts.column_names, ROW, f"'{REJECTED}' of the predictions")
+        rows = parts[ROW]
+    taken = ~np.isin(np.arange(predicted + rejected), rows.to_numpy())
+    if taken.sum() != predicted:
+        raise InputError(f"predictions '{dataset}' do not tell which rows were rejected; run predict_batch again")
+    result: Array = taken
+    return result
 
 
 def _read(files: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:

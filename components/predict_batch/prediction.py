@@ -23,6 +23,7 @@ from components.schema import Column
 
 REJECTED = "rejected"
 REASON = "reason"
+ROW = "row"
 
 _BATCH_ROWS = 16_384
 _SHOWN = 40
@@ -132,7 +133,7 @@ def _predict_files(
     """Writes one part a file; gives how many rows were predicted and rejected."""
     output.mkdir()
     columns = [Column(i.name, _TYPES[i.dtype], i.required, is_time=False) for i in model.spec.inputs]
-    predicted_rows = rejected_rows = 0
+    predicted_rows = rejected_rows = rows = 0
     for index, file in enumerate(files):
         _require_inputs(_open(file).schema_arrow.names, model.spec.inputs)
         wanted = list(dict.fromkeys([*kept, *(column.name for column in columns)]))
@@ -149,8 +150,9 @@ def _predict_files(
             predicted_rows += table.num_rows
             if not good.all():
                 rejected_rows += _write_rejected(
-                    batch, reasons, rejected / f"part-{index:05d}-{rejected_rows:09d}.parquet"
+                    batch, reasons, rows, rejected / f"part-{index:05d}-{rejected_rows:09d}.parquet"
                 )
+            rows += batch.num_rows
         if writer:
             writer.close()
     return predicted_rows, rejected_rows
@@ -262,11 +264,12 @@ def _table(batch: pa.RecordBatch, kept: Sequence[str], outputs: Arrays, spec: Mo
     return pa.table(columns)
 
 
-def _write_rejected(batch: pa.RecordBatch, reasons: Reasons, path: Path) -> int:
+def _write_rejected(batch: pa.RecordBatch, reasons: Reasons, first_row: int, path: Path) -> int:
     path.parent.mkdir(exist_ok=True)
     table = pa.Table.from_batches([batch])
-    if REASON in table.column_names:
-        table = table.drop_columns([REASON])
-    table = table.append_column(REASON, pa.array(reasons, pa.string())).filter(pa.array(~_is_none(reasons)))
+    table = table.drop_columns([name for name in (REASON, ROW) if name in table.column_names])
+    table = table.append_column(REASON, pa.array(reasons, pa.string()))
+    table = table.append_column(ROW, pa.array(range(first_row, first_row + len(reasons)), pa.int64()))
+    table = table.filter(pa.array(~_is_none(reasons)))
     pq.write_table(table, path)
     return int(table.num_rows)

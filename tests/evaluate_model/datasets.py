@@ -58,7 +58,10 @@ class Case:
     rejected: int = 0
     reasons: tuple[str, ...] = ("temp is missing",)
     """Of the rejected rows, in turn."""
+    rejected_from: int | None = None
+    """Position of the first rejected row; None: behind the predicted ones."""
     production_rejected: int = 0
+    production_rejected_from: int | None = None
     classes: list[str] | None = None
     change: Callable[["Case"], None] = lambda case: None
     """Called when everything is written, before it is read."""
@@ -74,9 +77,9 @@ class Case:
     def write(self) -> None:
         none: dict[str, pa.Table] = {}
         write_dataset(self.folder / "examples", none if self.train is None else {"train": self.train})
-        for name, table, rejected in (
-            ("predictions", self.eval, self.rejected),
-            ("production", self.production, self.production_rejected),
+        for name, table, rejected, first in (
+            ("predictions", self.eval, self.rejected, self.rejected_from),
+            ("production", self.production, self.production_rejected, self.production_rejected_from),
         ):
             splits = none if table is None else {"eval": table}
             counts = {"eval": 0 if table is None else table.num_rows, "rejected": rejected}
@@ -85,7 +88,9 @@ class Case:
                 (self.folder / name / "rejected").mkdir()
                 reasons = [self.reasons[row % len(self.reasons)] for row in range(rejected)]
                 path = self.folder / name / "rejected" / "part-00000-000000000.parquet"
-                pq.write_table(pa.table({"temp": [None] * rejected, "reason": reasons}), path)
+                start = first if first is not None else 0 if table is None else table.num_rows
+                rows = pa.array(range(start, start + rejected))
+                pq.write_table(pa.table({"temp": [None] * rejected, "reason": reasons, "row": rows}), path)
         self.change(self)
 
     def evaluate(self) -> EvaluationResult:

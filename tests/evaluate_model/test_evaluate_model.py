@@ -226,6 +226,33 @@ def test_few_rejected_rows_are_a_warning_with_the_reason(tmp_path):
     ]
 
 
+def without(table: pa.Table, start: int, stop: int) -> pa.Table:
+    return pa.concat_tables([table.slice(0, start), table.slice(stop)])
+
+
+def test_models_that_reject_different_rows_are_compared_on_the_rows_that_both_take(tmp_path):
+    case = binary_case(
+        tmp_path,
+        eval=without(flights(), 0, 5),
+        rejected=5,
+        rejected_from=0,
+        production=without(flights(noise=2), 3, 13),
+        production_rejected=10,
+        production_rejected_from=3,
+    )
+    result = case.evaluate()
+    both = binary_case(tmp_path / "both", eval=without(flights(), 0, 13), production=without(flights(noise=2), 0, 13))
+    expected = both.evaluate()
+    assert result.rows == 1987
+    assert (result.metrics, result.production, result.difference) == (
+        expected.metrics,
+        expected.production,
+        expected.difference,
+    )
+    assert result.rejected == 5
+    assert result.warnings[1:] == ["8 rows that the model in production rejected are not evaluated"]
+
+
 @pytest.mark.parametrize(
     ("labels", "positive"),
     [

@@ -82,6 +82,7 @@ def test_rows_that_cannot_be_predicted_are_put_aside(tmp_path: Path) -> None:
         "row-39": "visits cannot be int64: ",
     }
     assert rejected["visits"].to_pylist()[2] == "many"
+    assert rejected["row"].to_pylist() == [3, 5, 8, 11, 39]
     good = read_split(tmp_path / "out", "eval")
     assert good["id"].to_pylist() == [f"row-{index}" for index in range(40) if index not in (3, 5, 8, 11, 39)]
 
@@ -101,16 +102,19 @@ def test_every_row_may_be_rejected(tmp_path: Path) -> None:
     assert read_split(tmp_path / "out", "eval").num_rows == 0
 
 
-def test_a_raw_column_named_reason_does_not_hide_the_reason(tmp_path: Path) -> None:
+def test_raw_columns_named_reason_and_row_do_not_hide_ours(tmp_path: Path) -> None:
     table = replaced(raw_rows("binary", 6), "trip km", pa.nulls(6, pa.float32()))
-    write_dataset(tmp_path / "examples", eval=table.append_column("reason", pa.array(["raw"] * 6)))
+    table = table.append_column("reason", pa.array(["raw"] * 6)).append_column("row", pa.array([9] * 6))
+    write_dataset(tmp_path / "examples", eval=table)
     predict(str(tmp_path / "examples"), str(trained("binary")), "eval", [], str(tmp_path / "out"))
     rejected = read_split(tmp_path / "out", "rejected")
     assert set(rejected["reason"].to_pylist()) == {"trip km is missing"}
+    assert rejected["row"].to_pylist() == list(range(6))
 
 
 def test_batches_do_not_show_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = replaced(raw_rows("multiclass", 50), "trip km", pa.array([None, *[1.0] * 49], pa.float32()))
+    trip = [None if row in (0, 8, 49) else 1.0 for row in range(50)]
+    table = replaced(raw_rows("multiclass", 50), "trip km", pa.array(trip, pa.float32()))
     write_dataset(tmp_path / "examples", eval=table)
     results = []
     for size in (7, 50):
@@ -121,6 +125,7 @@ def test_batches_do_not_show_in_the_result(tmp_path: Path, monkeypatch: pytest.M
     assert results[0][0] == results[1][0]
     assert results[0][1].select(["id", "class"]).equals(results[1][1].select(["id", "class"]))
     assert results[0][2].equals(results[1][2])
+    assert results[0][2]["row"].to_pylist() == [0, 8, 49]
 
 
 def test_strings_may_be_dictionaries_and_columns_in_any_order(tmp_path: Path) -> None:
