@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument(
         "--version", default="latest", help="v0007-1a2b3c4d, v0007, 7, or latest: the one in production"
     )
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=int, default=8080, help="of REST; gRPC has the next one")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the runs")
     given, options = parser.parse_known_args()
     try:
@@ -70,7 +70,9 @@ def _version(project: Path, version: str, folder: Path) -> Path:
 def _serve(version: Path, port: int, runs: Path, options: list[str]) -> int:
     command = [str(PREDICTOR.executable), "-m", "components.predictor", "--model-dir", str(version)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    process = subprocess.Popen([*command, "--http-port", str(port), *options], env=environment)
+    process = subprocess.Popen(
+        [*command, "--http-port", str(port), "--grpc-port", str(port + 1), *options], env=environment
+    )
     # Ctrl-C reaches both processes; the server ends in its own time, and this one after it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
 
 def _serve(settings: Settings, started: float) -> None:
     facts = read_facts(settings.model_dir, settings.model_name)
+    for name, port in (("http_port", settings.http_port), ("grpc_port", settings.grpc_port)):
+        _require_free(name, port)
     _allow_read_only_root()
     model = ServedModel(facts, settings.threads)
     # KServe reads the command line when it is imported, and knows none of our options.
@@ -72,6 +75,16 @@ def _serve(settings: Settings, started: float) -> None:
         predictor.close()
         if log:
             log.close(settings.grace_seconds / 2)
+
+
+def _require_free(name: str, port: int) -> None:
+    """Raises: InputError: a port is taken. Over gRPC two servers would share it, over REST KServe ends with a traceback."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            raise InputError(f"port {port} cannot be had: {error.strerror}; set {name} to another") from error
 
 
 def _allow_read_only_root() -> None:

@@ -24,7 +24,7 @@ class Settings(BaseModel):
     """Port of the Open Inference Protocol over gRPC; 0: none."""
     max_rows: PositiveInt = 10_000
     """Rows that a request may have; more is answered with 400."""
-    max_body_bytes: PositiveInt = 16 * 1024 * 1024
+    max_body_bytes: PositiveInt = 8 * 1024 * 1024
     """Size that a request may have; more is answered with 413, over gRPC with RESOURCE_EXHAUSTED."""
     max_batch_rows: PositiveInt = 1024
     """Rows of queued requests that are predicted together; a larger request is predicted alone."""
@@ -34,7 +34,7 @@ class Settings(BaseModel):
     """Requests that are read, predicted or answered at one time; one beyond is answered with 503 and Retry-After."""
     drain_seconds: NonNegativeFloat = 3.0
     """After SIGTERM, how long requests are still taken while readiness says no, until the cluster sends no more."""
-    grace_seconds: PositiveFloat = 20.0
+    grace_seconds: PositiveFloat = 15.0
     """After that, how long requests in flight may take to end."""
     threads: Annotated[int, Field(ge=0)] = 1
     """Threads inside one TensorFlow operation; 0: one a core. For rows of a table one is the fastest."""

@@ -112,13 +112,23 @@ def test_a_client_that_goes_away_leaves_nothing_behind(server: RunningServer) ->
     ],
 )
 def test_wrong_settings_end_the_start_with_one_line(models: Path, settings: dict[str, object], says: str) -> None:
-    given = {"model_dir": models / "binary", "http_port": 1, **settings}
+    given = {"model_dir": models / "binary", "http_port": running.free_port(), "grpc_port": 0, **settings}
     command = running.command(given.pop("model_dir"), **given)  # type: ignore[arg-type]
     done = subprocess.run(command, env=running.environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("predictor: fix your input: ")
     assert says in line
+
+
+def test_a_port_that_is_taken_ends_the_start(models: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for name in ("http_port", "grpc_port"):
+            command = running.command(models / "binary", **{"http_port": 0, "grpc_port": 0, name: port})
+            done = subprocess.run(command, env=running.environment(), capture_output=True, text=True, timeout=120)
+            assert done.returncode == 2
+            assert f"port {port} cannot be had: Address already in use; set {name} to another" in done.stderr
 
 
 def test_a_damaged_model_ends_the_start(models: Path, tmp_path: Path) -> None:
