@@ -60,6 +60,7 @@ SUITES = (
     Suite("predictor", PREDICTOR, ("tests/predictor",)),
     Suite("local", DEV, ("tests/local",)),
     Suite("images", DEV, ("tests/images",)),
+    Suite("cluster", BASE, ("tests/cluster",)),
 )
 
 CHECKS = (

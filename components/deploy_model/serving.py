@@ -56,7 +56,7 @@ def storage_uri(model_uri: str) -> str:
             "or s3://"
         )
     # On s3 a prefix without the slash takes what begins alike, e.g. v10 with v1.
-    return model_uri if model_uri.startswith(("http://", "https://")) else f"{model_uri.rstrip('/')}/"
+    return f"{model_uri.rstrip('/')}/" if model_uri.startswith(("s3://", "gs://")) else model_uri
 
 
 def require_model(uri: str) -> None:
