@@ -6,7 +6,7 @@ lock=$1
 shift
 here=$(dirname "$0")
 export SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}"
-export DEBIAN_FRONTEND=noninteractive PIP_CERT="$SSL_CERT_FILE" UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
+export DEBIAN_FRONTEND=noninteractive PIP_ROOT_USER_ACTION=ignore PIP_CERT="$SSL_CERT_FILE" UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
 if [ -n "${PIP_INDEX_URL:-}" ]; then export UV_DEFAULT_INDEX="$PIP_INDEX_URL"; else unset PIP_INDEX_URL; fi
 
 packages=binutils
@@ -18,7 +18,7 @@ fi
 apt-get update --quiet=2
 apt-get install --yes --quiet=2 --no-install-recommends $packages >/dev/null
 
-python3 -m pip install --quiet --no-cache-dir --require-hashes --no-deps --root-user-action=ignore \
+python3 -m pip install --quiet --no-cache-dir --require-hashes --no-deps \
   --disable-pip-version-check --target /opt/uv -r "$here/../tools/uv/requirements.txt"
 uv=/opt/uv/bin/uv
 sources=; for package in "$@"; do sources="$sources --no-binary $package"; done

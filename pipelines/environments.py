@@ -138,7 +138,7 @@ def bootstrap_uv() -> None:
     print("set-up: uv", flush=True)
     _run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--target", str(target)),
-        *("--disable-pip-version-check", "--root-user-action=ignore", "-r", str(requirements)),
+        *("--disable-pip-version-check", "-r", str(requirements)),
     )
     stamp.write_text(wanted)
 
@@ -184,7 +184,7 @@ def _require_compiler() -> None:
 
 def _run(*command: str) -> None:
     # An index or certificate that pip is told about by its own variables holds for uv too.
-    environment = dict(os.environ)
+    environment = {"PIP_ROOT_USER_ACTION": "ignore", **os.environ}  # as an option, pip before 22.1 refuses it
     for theirs, ours in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
         if theirs in environment:
             environment.setdefault(ours, environment[theirs])
