@@ -18,13 +18,18 @@ help: ## Print this help
 	@echo "  REGISTRY=registry.example.com/ml make push"
 	@echo "  PYTHON=python3.12 make setup          another interpreter (3.11 to 3.13)"
 
+# What a target needs; others get all. A target hands its value on to what it depends on.
+run: ENVIRONMENTS = run
+serve: ENVIRONMENTS = serve
+check generate format lock images push: ENVIRONMENTS = dev
+
 setup: ## Make the environments from their locks (does nothing when they are there)
-	@$(PYTHON) -m pipelines.environments
+	@$(PYTHON) -m pipelines.environments $(ENVIRONMENTS)
 
 data: setup ## Get the data of PROJECT
 	@if [ -f $(PROJECT)/prepare_data.py ]; then $(DEV) $(PROJECT)/prepare_data.py; fi
 
-run: data ## Train, evaluate and publish a model of PROJECT (default: examples/flights)
+run: setup data ## Train, evaluate and publish a model of PROJECT (default: examples/flights)
 	@$(DEV) -m pipelines run $(PROJECT)
 
 serve: setup ## Serve the published model of PROJECT on localhost:8080 (PORT=… for another)

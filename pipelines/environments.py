@@ -98,6 +98,8 @@ PREDICTOR = Environment(
 )
 
 ALL = tuple(dict.fromkeys((DEV, BASE, TENSORFLOW, TFDV, PREDICTOR)))
+GROUPS = {"run": (DEV, BASE, TENSORFLOW, TFDV), "serve": (DEV, PREDICTOR)}
+"""What a command of the Makefile needs, by its name."""
 
 
 def twin(image: str, stage: str) -> Environment:
@@ -195,10 +197,12 @@ def _run(*command: str) -> None:
 
 
 def main() -> int:
-    """Makes the environments named in the arguments (default: all). Does nothing where they are ready."""
+    """Makes the environments, or groups of them, named in the arguments (default: all), unless they are ready."""
+    choices = {environment.name: (environment,) for environment in ALL} | GROUPS
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(e.name for e in ALL)}")
+    parser.add_argument("names", nargs="*", choices=[*choices, []], metavar="NAME", help=f"of {', '.join(choices)}")
     names = parser.parse_args().names
+    wanted = dict.fromkeys(environment for name in names for environment in choices[name]) or ALL
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         print(
             f"set-up: Python {platform.python_version()} (wanted: 3.11 to 3.13); set PYTHON=python3.11", file=sys.stderr
@@ -206,9 +210,8 @@ def main() -> int:
         return 2
     try:
         bootstrap_uv()
-        for environment in ALL:
-            if not names or environment.name in names:
-                make(environment)
+        for environment in wanted:
+            make(environment)
     except SetUpError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 2
