@@ -160,7 +160,8 @@ def validate(
     files = resolve(loaded.resolve(loaded.settings.data.source), loaded.settings.data.window)
     if show:
         _out.print_json(json.dumps(loaded.settings.model_dump(mode="json", by_alias=True)))
-    _out.print(f"{loaded.path}: valid; {len(files)} files, {pinned_window(files)}", markup=False)
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    _out.print(f"{loaded.path}: valid; {count}, {pinned_window(files)}", markup=False)
 
 
 @app.command("compile")
@@ -228,7 +229,4 @@ def main() -> int:
     except typer.TyperException as error:
         _err.print(f"{getattr(error, 'format_message', error.__str__)()}; see --help", markup=False)
         return InputError.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _err.print("stopped; start the same run again, finished stages are reused")
-        return 130
     return result if isinstance(result, int) else 0
