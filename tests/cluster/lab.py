@@ -143,9 +143,10 @@ class Lab:
         (self.folder / "kubeconfig").write_text(yaml.safe_dump(config))
 
     def _objects(self) -> Iterator[dict[str, Any]]:
-        yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner"}}
-        subject = {"kind": "ServiceAccount", "name": "runner", "namespace": self.namespace}
-        for name in ("deployer", "operator"):
+        # `runner` is outside of the cluster and reaches pods through the API server, `pipeline` is a pod.
+        for account in ("runner", "pipeline"):
+            yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
+        for name, accounts in {"deployer": ("runner", "pipeline"), "operator": ("runner",)}.items():
             role: dict[str, Any] = yaml.safe_load((SUITE / "base" / f"{name}.yaml").read_text())
             yield role
             yield {
@@ -153,8 +154,16 @@ class Lab:
                 "kind": "RoleBinding",
                 "metadata": {"name": name},
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]},
-                "subjects": [subject],
+                "subjects": [{"kind": "ServiceAccount", "name": one, "namespace": self.namespace} for one in accounts],
             }
+        # The pod that deploys needs the API server, which the suite's policies are not about.
+        everywhere = {"podSelector": {"matchLabels": {"app": "deploy"}}, "policyTypes": ["Egress"], "egress": [{}]}
+        yield {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "deploy"},
+            "spec": everywhere,
+        }
         for path in ("base/network-policies.yaml", "overlays/kind/call-predictors.yaml"):
             yield from yaml.safe_load_all((SUITE / path).read_text())
         text = (Path(__file__).parent / "model_server.py").read_text()
