@@ -78,7 +78,11 @@ def _serve(settings: Settings, started: float) -> None:
 
 
 def _require_free(name: str, port: int) -> None:
-    """Raises: InputError: a port is taken. Over gRPC two servers would share it, over REST KServe ends with a traceback."""
+    """Refuses a port that is taken: over gRPC two servers would share it, over REST KServe ends with a traceback.
+
+    Raises:
+        InputError: it is taken.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -4,6 +4,7 @@ A lone request never waits: the worker takes what is queued when it becomes free
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -14,6 +15,8 @@ import numpy as np
 
 from components.predictor.faults import overloaded
 from components.rows import Arrays
+
+_logger = logging.getLogger("lockgate")
 
 
 @dataclass(slots=True)
@@ -99,22 +102,27 @@ class Batcher:
     def _take(self) -> list[Job]:
         """Waits for jobs, and takes as many as fit into a batch; none: the batcher is closed."""
         with self._changed:
-            while not self._jobs and not self._closed:
-                self._changed.wait()
             jobs: list[Job] = []
-            rows = 0
-            now = time.perf_counter()
-            while self._jobs and (not jobs or rows + self._jobs[0].rows <= self._max_batch_rows):
-                job = self._jobs.popleft()
-                self._rows -= job.rows
-                if job.future.cancelled():  # the client went away
-                    continue
+            while not jobs:
+                while not self._jobs and not self._closed:
+                    self._changed.wait()
+                if not self._jobs:
+                    break
+                jobs = self._first()
+            return jobs
+
+    def _first(self) -> list[Job]:
+        jobs: list[Job] = []
+        rows = 0
+        now = time.perf_counter()
+        while self._jobs and (not jobs or rows + self._jobs[0].rows <= self._max_batch_rows):
+            job = self._jobs.popleft()
+            self._rows -= job.rows
+            if not job.future.cancelled():  # else the client went away
                 job.taken_at = now
                 rows += job.rows
                 jobs.append(job)
-            if not jobs and not self._closed:
-                return self._take()
-            return jobs
+        return jobs
 
     def _run(self, jobs: Sequence[Job]) -> None:
         try:
@@ -133,7 +141,10 @@ class Batcher:
         for job in jobs:
             job.done_at = now
         jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
-        self._observe(arrays, outputs, sum(job.rows for job in jobs))
+        try:
+            self._observe(arrays, outputs, sum(job.rows for job in jobs))
+        except Exception:  # counting must not end the thread that predicts
+            _logger.exception("a batch could not be counted")
 
 
 def _joined(jobs: Sequence[Job]) -> Arrays:

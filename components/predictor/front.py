@@ -5,7 +5,7 @@ anybody who asks.
 """
 
 import logging
-import os
+import random
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -58,7 +58,7 @@ class Front:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex().encode()
+        request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
         protocol = "v1" if match["v1"] else "v2"
         is_prediction = method == "POST" and (match["verb"] == "predict" or match["part"] == "infer")
         if is_prediction:

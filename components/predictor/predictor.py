@@ -152,7 +152,8 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         def decode() -> Arrays:
             return requests.from_columns(request, self.facts.spec, self._settings.max_rows)
 
-        return await self._answer("grpc", request.id, 0, decode, encode)
+        size = sum(len(tensor.data) for tensor in request.tensors)
+        return await self._answer("grpc", request.id, size, decode, encode)
 
     # --------------------------------------------------------------------------------------------------- all
 

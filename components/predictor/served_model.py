@@ -1,7 +1,8 @@
 """The model that is served: the exported one, and what its card, schema and statistics say about it."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,13 @@ class Facts:
     """A row: the medians and most frequent values of the training data; without statistics, only required features."""
     label_range: tuple[float, float] | None = None
     """Of a regression's label in the training data."""
-    by_name: Mapping[str, ModelInput] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {i.name: i for i in self.spec.inputs})
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, ModelInput]:
+        """The inputs, by name."""
+        return {i.name: i for i in self.spec.inputs}
 
-    @property
+    @functools.cached_property
     def outputs(self) -> list[ModelOutput]:
         """What an answer holds: the model's outputs, and `label` where a threshold decides it."""
         decided = [ModelOutput(name=LABEL, dtype="string")] if self.threshold is not None else []

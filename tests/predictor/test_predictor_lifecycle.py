@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,29 @@ def test_what_is_in_flight_at_the_end_is_answered(models: Path) -> None:
             assert slow.recv(65536).startswith(b"HTTP/1.1 200 OK")
             assert [len(answer.result().json()["predictions"]) for answer in large] == [9000] * 8
         assert server.process.wait(timeout=30) == 0
+
+
+def test_no_request_is_lost_when_clients_follow_readiness(models: Path) -> None:
+    with running.serving(models / "binary", drain_seconds=2) as server:
+        is_ready = True
+        counts = Counter[int]()
+
+        def client() -> None:
+            with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as mine:
+                while is_ready:
+                    counts[mine.post("/v1/models/toy:predict", json={"instances": [ROW]}).status_code] += 1
+
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(client) for _ in range(4)]
+            wait_for(lambda: sum(counts.values()) > 50)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: server.client.get("/v2/health/ready").status_code == 503)
+            time.sleep(0.5)  # a cluster takes its time
+            is_ready = False
+            for ended in clients:
+                ended.result()
+        assert server.process.wait(timeout=30) == 0
+        assert set(counts) == {200}
 
 
 def test_a_client_that_never_ends_does_not_hold_up_the_end(models: Path) -> None:
@@ -135,7 +159,8 @@ def test_a_damaged_model_ends_the_start(models: Path, tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "spec.json").write_bytes((models / "binary" / "model" / "spec.json").read_bytes())
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"no model")
-    done = subprocess.run(running.command(tmp_path), env=running.environment(), capture_output=True, text=True)
+    command = running.command(tmp_path, http_port=running.free_port(), grpc_port=0)
+    done = subprocess.run(command, env=running.environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert "cannot be loaded" in done.stderr
 
