@@ -24,11 +24,10 @@ class Rule:
 
 
 RULES = (
+    Rule("tests of the libraries", ("**/tests", "numpy/_core/_simd*.so", "numpy/_core/_*_tests*.so")),
     Rule(
-        "tests of the libraries",
-        ("**/tests",),
-        # numpy.testing, and through it SciPy and scikit-learn, imports from numpy's own tests.
-        keep=("numpy/_core/tests",),
+        "KFP's compiler, clients and runners: a task runs its executor only",
+        tuple(f"kfp/{part}" for part in ("cli", "client", "compiler", "kubeflow_client", "local", "registry")),
     ),
     Rule(
         "sources, stubs, headers and copies for compiling against a library",

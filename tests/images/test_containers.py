@@ -20,7 +20,7 @@ from pipelines.local import Outcome, images_of, run_pipeline
 from tests.local.project import run, write_project
 from tests.pipelines.test_local import Silent
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test builds the images
 
 Built = Callable[[str], str]
 EXECUTED = (

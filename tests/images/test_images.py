@@ -13,7 +13,7 @@ from components import images
 from pipelines.environments import ROOT
 from tests.images.conftest import in_container
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test builds the images
 
 LIMITS = {"base": 350e6, "tensorflow": 2.4e9, "predictor": 1.4e9}  # bytes, as `docker image inspect` says
 ABSENT = {
