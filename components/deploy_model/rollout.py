@@ -25,6 +25,8 @@ _CRASHES = 2
 """How often a container may crash: a download may fail once."""
 _NEVER = ("not found", "didn't find available persistent volumes")
 """What a scheduler says when waiting does not help."""
+_TRIED_AGAIN = "the object has been modified"
+"""In an error of KServe that goes away by itself."""
 _GRACE_SECONDS = 10
 """After a change, how long what KServe says may be about the state before."""
 
@@ -126,8 +128,10 @@ def _refusal(service: Object | None) -> str:
 def _controller_error(events: Sequence[Object], since: datetime) -> str:
     """Finds an error that KServe tells in an event only."""
     for event in events:
-        ours = event["involvedObject"].get("kind") == "InferenceService" and event.get("reason") == "InternalError"
-        if ours and (moment := _time_of(event)) and datetime.fromisoformat(moment) >= since.replace(microsecond=0):
+        if event["involvedObject"].get("kind") != "InferenceService" or event.get("reason") != "InternalError":
+            continue
+        final = _TRIED_AGAIN not in event.get("message", "")
+        if final and (moment := _time_of(event)) and datetime.fromisoformat(moment) >= since.replace(microsecond=0):
             return f"KServe: {_line(event.get('message', ''))}"
     return ""
 

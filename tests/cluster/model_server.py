@@ -7,6 +7,7 @@ requests that end with 500, `crash` ends the process at its start.
 import itertools
 import json
 import os
+import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,4 +72,6 @@ def metrics() -> str:
 if __name__ == "__main__":
     if BEHAVIOUR.get("crash"):
         sys.exit("model: the weights are of another architecture")
+    # A process with id 1 has no default for this signal.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     ThreadingHTTPServer(("", 8080), Handler).serve_forever()
