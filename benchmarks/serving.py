@@ -62,7 +62,7 @@ def main() -> None:
 
 def _measure(model: Path, seconds: float, rounds: int) -> None:
     body = _body(model)
-    signature = _signature(model)
+    signature, predict = _signature(model)
     script = [sys.executable, str(Path(__file__)), str(model)]
     ports = {name: _free_port() for name in ("noop", "plain", "ours")}
     ours = [sys.executable, "-m", "components.predictor", "--model-dir", str(model), "--model-name", NAME]
@@ -90,7 +90,7 @@ def _measure(model: Path, seconds: float, rounds: int) -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {rounds} rounds\n")
     print("| | value | target |\n|---|---|---|")
     for what, value, target in (
-        ("signature's own call, p50", f"{signature:.2f} ms", ""),
+        ("signature's own call / ServingModel.predict, p50", f"{signature:.2f} / {predict:.2f} ms", ""),
         ("no-op ModelServer, one client, p50 / p99", f"{single['noop'].p50:.2f} / {single['noop'].p99:.2f} ms", ""),
         ("plain ModelServer, one client, p50 / p99", f"{single['plain'].p50:.2f} / {single['plain'].p99:.2f} ms", ""),
         (
@@ -127,28 +127,29 @@ def _body(model: Path) -> bytes:
     return json.dumps({"instances": [read_facts(str(model)).example]}).encode()
 
 
-def _signature(model: Path) -> float:
-    """Gives the median milliseconds of the signature's call with one row, in a process of its own."""
-    code = (
-        "import sys, time, statistics\n"
-        "import tensorflow as tf\n"
-        "tf.config.threading.set_intra_op_parallelism_threads(1)\n"
-        "tf.config.threading.set_inter_op_parallelism_threads(1)\n"
-        "from components.predictor.served_model import ServedModel, arrays_of, read_facts\n"
-        "facts = read_facts(sys.argv[1])\n"
-        "model = ServedModel(facts)._model\n"
-        "arrays = arrays_of([facts.example], facts.spec.inputs)\n"
-        "times = []\n"
-        "for _ in range(2000):\n"
-        "    started = time.perf_counter()\n"
-        "    model.predict(arrays)\n"
-        "    times.append(time.perf_counter() - started)\n"
-        "print(statistics.median(times) * 1000)\n"
-    )
+def _signature(model: Path) -> tuple[float, float]:
+    """Gives the median milliseconds, for one row, of the signature's call and of ServingModel.predict around it."""
+    code = """
+import statistics, sys, time
+import tensorflow as tf
+from components.predictor.served_model import ServedModel, arrays_of, read_facts
+facts = read_facts(sys.argv[1])
+model = ServedModel(facts)._model
+arrays = arrays_of([facts.example], facts.spec.inputs)
+tensors = {i.tensor: tf.constant(arrays[i.name], i.dtype) for i in facts.spec.inputs}
+for call in (lambda: model._serve(**tensors), lambda: model.predict(arrays)):
+    times = []
+    for _ in range(2000):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    print(statistics.median(times) * 1000)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code, str(model)], env=_environment(), capture_output=True, text=True, check=True
     )
-    return float(done.stdout)
+    signature, predict = map(float, done.stdout.split())
+    return signature, predict
 
 
 # ------------------------------------------------------------------------------------------------------ load

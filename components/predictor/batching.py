@@ -16,6 +16,9 @@ import numpy as np
 from components.predictor.faults import overloaded
 from components.rows import Arrays
 
+_IDLE_SECONDS = 0.002  # without a request, after which batches are counted
+_MOST_UNCOUNTED = 16
+
 _logger = logging.getLogger("lockgate")
 
 
@@ -56,6 +59,7 @@ class Batcher:
         self._observe = observe
         self._jobs: deque[Job] = deque()
         self._rows = 0
+        self._uncounted: list[tuple[Arrays, Arrays, int]] = []
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="predict", daemon=True)
@@ -96,18 +100,24 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
-        while jobs := self._take():
-            self._run(jobs)
+        while True:
+            jobs = self._take(_IDLE_SECONDS if self._uncounted else None)
+            if jobs:
+                self._run(jobs)
+            # Not at once: the event loop, which has answers to send, would wait for this thread.
+            if not jobs or self._jobs or len(self._uncounted) >= _MOST_UNCOUNTED:
+                self._count()
+            if not jobs and self._closed and not self._jobs:
+                return
 
-    def _take(self) -> list[Job]:
-        """Waits for jobs, and takes as many as fit into a batch; none: the batcher is closed."""
+    def _take(self, timeout: float | None) -> list[Job]:
+        """Waits for jobs, and takes as many as fit into a batch; none: the time is over, or the batcher closed."""
         with self._changed:
             jobs: list[Job] = []
             while not jobs:
-                while not self._jobs and not self._closed:
-                    self._changed.wait()
-                if not self._jobs:
-                    break
+                while not self._jobs:
+                    if self._closed or not self._changed.wait(timeout):
+                        return []
                 jobs = self._first()
             return jobs
 
@@ -141,10 +151,15 @@ class Batcher:
         for job in jobs:
             job.done_at = now
         jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
-        try:
-            self._observe(arrays, outputs, sum(job.rows for job in jobs))
-        except Exception:  # counting must not end the thread that predicts
-            _logger.exception("a batch could not be counted")
+        self._uncounted.append((arrays, outputs, sum(job.rows for job in jobs)))
+
+    def _count(self) -> None:
+        for batch in self._uncounted:
+            try:
+                self._observe(*batch)
+            except Exception:  # counting must not end the thread that predicts
+                _logger.exception("a batch could not be counted")
+        self._uncounted.clear()
 
 
 def _joined(jobs: Sequence[Job]) -> Arrays:
