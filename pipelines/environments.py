@@ -33,6 +33,8 @@ class Environment:
     """Path of the pip-format lock, from the root."""
     preload: tuple[str, ...] = ()
     """What a warm worker imports: what every stage of the image needs, or what takes long."""
+    postponed: tuple[str, ...] = ()
+    """What these would import where it is installed; a task that needs it imports it itself."""
     python: str = ""
     """A Python version; empty: the one that runs `make`."""
 
@@ -67,6 +69,8 @@ def has_new_libc() -> bool:
     return name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= TFDV_LIBC
 
 
+# Keras wraps scikit-learn, 64 MiB and a second, where evaluate_model's libraries are beside it.
+_POSTPONED = ("scipy", "sklearn")
 _TENSORFLOW_PRELOAD = ("pyarrow.parquet", "pydantic", "tensorflow", "tensorflow_transform.beam", "keras")
 
 DEV = Environment("dev", "requirements.txt")
@@ -80,10 +84,11 @@ if has_new_libc():
         "tensorflow",
         "containers/tensorflow/requirements-tfdv.txt",
         (*_TENSORFLOW_PRELOAD, "tensorflow_data_validation"),
+        _POSTPONED,
     )
     TFDV = TENSORFLOW
 else:
-    TENSORFLOW = Environment("tensorflow", "containers/tensorflow/requirements.txt", _TENSORFLOW_PRELOAD)
+    TENSORFLOW = Environment("tensorflow", "containers/tensorflow/requirements.txt", _TENSORFLOW_PRELOAD, _POSTPONED)
     TFDV = Environment(
         "tfdv-compat",
         "containers/tfdv-compat/requirements.txt",

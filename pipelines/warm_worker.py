@@ -26,12 +26,20 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Serves requests until stdin ends. Arguments: file descriptor for answers, modules to import."""
+    """Serves requests until stdin ends.
+
+    Arguments: file descriptor for answers, modules to import; `-module`: hidden from those that would import it.
+    """
     answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     # A forked child must not answer, and the executor must not start threads before the fork.
     os.environ["_KFP_RUNTIME"] = "true"
-    for module in ("kfp.dsl.executor_main", *sys.argv[2:]):
+    hidden = [argument[1:] for argument in sys.argv[2:] if argument.startswith("-")]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(hidden))  # None: an import raises ModuleNotFoundError
+    for module in ("kfp.dsl.executor_main", *(a for a in sys.argv[2:] if not a.startswith("-"))):
         importlib.import_module(module)
+    for module in hidden:
+        del modules[module]
     answers.write(json.dumps({"ready": os.getpid()}) + "\n")
     _serve(answers)
 

@@ -27,8 +27,16 @@ class Worker:
             raise InputError(f"environment '{environment.name}' is not set up; run `make setup`")
         read, write = os.pipe()
         with log.open("ab") as output:
+            postponed = [f"-{module}" for module in environment.postponed]
             self._process = subprocess.Popen(
-                [str(environment.executable), "-m", "pipelines.warm_worker", str(write), *environment.preload],
+                [
+                    str(environment.executable),
+                    "-m",
+                    "pipelines.warm_worker",
+                    str(write),
+                    *postponed,
+                    *environment.preload,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
