@@ -84,6 +84,10 @@ def read(
     names = [pod["metadata"]["name"] for pod in pods]
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
     counts = [status.get(f"{kind}eplicas", 0) for kind in ("updatedR", "r", "availableR")]
+    going = len(observed.pods) - len(pods)
+    if seen and counts == [wanted] * 3 and going:
+        # A gateway may still have open connections to them, which end with an error when it uses one too late.
+        return Rollout("under way", f"{going} old pods are going", pods=names)
     if seen and counts == [wanted] * 3:
         return Rollout("done", f"{wanted} of {wanted} pods are ready", pods=names)
     return Rollout("under way", f"{min(counts)} of {wanted} pods are ready", pods=names)

@@ -12,12 +12,12 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 
 BEHAVIOUR = json.loads(Path("/mnt/models/behaviour.json").read_text())
 NAME = os.environ["LOCKGATE_MODEL_NAME"]
 COUNTS = {"200": 0, "500": 0, "seconds": 0.0}
-LOCK, NUMBERS = Lock(), itertools.count(1)
+LOCK, NUMBERS, STOPPING = Lock(), itertools.count(1), Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,6 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
+        if STOPPING.is_set():
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -73,5 +75,7 @@ if __name__ == "__main__":
     if BEHAVIOUR.get("crash"):
         sys.exit("model: the weights are of another architecture")
     # A process with id 1 has no default for this signal.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+    signal.signal(signal.SIGTERM, lambda number, frame: STOPPING.set())
+    Thread(target=ThreadingHTTPServer(("", 8080), Handler).serve_forever, daemon=True).start()
+    STOPPING.wait()
+    time.sleep(3)
