@@ -161,6 +161,8 @@ def _run(client: docker.DockerClient, log: Path, **arguments: Any) -> Ended:
                 file.write(chunk)
                 file.flush()
         code = container.wait()["StatusCode"]
+        # The stream of a container that ends fast may end before its last lines; the cause is among them.
+        log.write_bytes(container.logs())
     finally:
         _remove(container)
     cpu_seconds, peak_bytes = usage.end()
