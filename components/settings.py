@@ -463,7 +463,7 @@ class Canary(Section):
     """How many times longer the mean request may take."""
     latency_slack_ms: Annotated[float, Field(ge=0)] = 5.0
     """A mean that is longer by less is not judged."""
-    max_prediction_shift: Annotated[float, Field(ge=0, le=1)] = 0.25
+    max_prediction_shift: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Largest distance between the distributions of the predictions (Kolmogorov-Smirnov; of classes: largest
     difference of one class's share)."""
 
