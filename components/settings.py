@@ -458,14 +458,14 @@ class Canary(Section):
     min_requests: PositiveInt = 50
     """With fewer requests in a step, to the new or the old model, the step is not judged and passes."""
     max_error_increase: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """How much larger the share of requests may be that are not answered with 200."""
+    """How much larger the share of requests may be that are not answered with 200; chance is allowed for."""
     max_latency_ratio: Annotated[float, Field(ge=1)] = 1.5
     """How many times longer the mean request may take."""
     latency_slack_ms: Annotated[float, Field(ge=0)] = 5.0
     """A mean that is longer by less is not judged."""
     max_prediction_shift: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Largest distance between the distributions of the predictions (Kolmogorov-Smirnov; of classes: largest
-    difference of one class's share)."""
+    difference of one class's share); chance is allowed for."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

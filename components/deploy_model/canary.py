@@ -13,6 +13,9 @@ from components.settings import Canary
 _REQUESTS, _SECONDS = "lockgate_requests_total", "lockgate_request_seconds_sum"
 _SCORES, _CLASSES = "lockgate_predictions_bucket", "lockgate_predicted_classes_total"
 
+_CHANCE = math.sqrt(-math.log(0.001 / 2) / 2)
+"""How far two samples of one distribution are apart once in 1000 times (two-sample Kolmogorov-Smirnov test), times the
+root of the sum of their inverse sizes."""
 _Key = TypeVar("_Key")
 
 
@@ -118,11 +121,8 @@ def judge(percent: int, seconds: float, canary: Counters, stable: Counters, limi
         checks = [
             Check(name="requests", canary=canary.requests, stable=stable.requests, bound="", ok=True, detail=detail)
         ]
-    elif (shift := _shift(canary, stable)) is not None:
-        ok = shift <= limits.max_prediction_shift
-        detail = "" if ok else f"the predictions differ by {shift:.3f} (allowed: {limits.max_prediction_shift:g})"
-        bound = f"at most {limits.max_prediction_shift:g} apart"
-        checks.append(Check(name="prediction shift", canary=shift, stable=None, bound=bound, ok=ok, detail=detail))
+    elif (check := _shift(canary, stable, limits)) is not None:
+        checks.append(check)
     return Step(
         percent=percent,
         seconds=seconds,
@@ -134,7 +134,9 @@ def judge(percent: int, seconds: float, canary: Counters, stable: Counters, limi
 
 def _errors(canary: Counters, stable: Counters, limits: Canary) -> Check:
     new, old = canary.failed / canary.requests, stable.failed / stable.requests
-    allowed = old + limits.max_error_increase
+    most = min(1.0, old + limits.max_error_increase)
+    # Of few requests one or two may fail by chance: three standard errors.
+    allowed = most + 3 * math.sqrt(most * (1 - most) / canary.requests)
     ok = new <= allowed
     detail = "" if ok else f"{new:.1%} of the canary's requests failed (allowed: {allowed:.1%}; stable: {old:.1%})"
     return Check(name="failed requests", canary=new, stable=old, bound=f"at most {allowed:.2%}", ok=ok, detail=detail)
@@ -148,7 +150,19 @@ def _latency(canary: Counters, stable: Counters, limits: Canary) -> Check:
     return Check(name="mean latency, ms", canary=new, stable=old, bound=f"at most {allowed:.1f}", ok=ok, detail=detail)
 
 
-def _shift(canary: Counters, stable: Counters) -> float | None:
+def _shift(canary: Counters, stable: Counters, limits: Canary) -> Check | None:
+    distance = _distance(canary, stable)
+    if distance is None:
+        return None
+    sizes = [one.scores.get(math.inf) or sum(one.classes.values()) for one in (canary, stable)]
+    allowed = limits.max_prediction_shift + _CHANCE * math.sqrt(sum(1 / size for size in sizes))
+    ok = distance <= allowed
+    detail = "" if ok else f"the predictions differ by {distance:.3f} (allowed: {allowed:.3f})"
+    bound = f"at most {allowed:.3f} apart"
+    return Check(name="prediction shift", canary=distance, stable=None, bound=bound, ok=ok, detail=detail)
+
+
+def _distance(canary: Counters, stable: Counters) -> float | None:
     """Measures the distance between two distributions of predictions, 0 to 1; None: there are none."""
     sizes = [sum(one.classes.values()) for one in (canary, stable)]
     if all(sizes) and set(canary.classes) == set(stable.classes) and not canary.scores:

@@ -57,7 +57,7 @@ def test_a_canary_like_the_stable_model_passes() -> None:
 @pytest.mark.parametrize(
     ("canary", "cause"),
     [
-        (counters(failed=3), r"at 10 % of the traffic: 3.0% of the canary's requests failed \(allowed: 2.0%"),
+        (counters(failed=8), r"at 10 % of the traffic: 8.0% of the canary's requests failed \(allowed: 6.2%"),
         (counters(seconds=2), r"a request takes 20.0 ms in the mean \(allowed: 15.0 ms; stable: 10.0 ms\)"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_shift_of_the_scores_is_measured() -> None:
     low = counters(scores={0.5: 90.0, 1.0: 100.0, math.inf: 100.0})
     high = counters(scores={0.5: 10.0, 1.0: 100.0, math.inf: 100.0})
     assert judge(10, 60, low, low, LIMITS).cause == ""
-    assert "the predictions differ by 0.800 (allowed: 0.25)" in judge(10, 60, high, low, LIMITS).cause
+    assert "the predictions differ by 0.800 (allowed: 0.426)" in judge(10, 60, high, low, LIMITS).cause
 
 
 def test_models_with_other_buckets_are_compared_by_interpolation() -> None:
@@ -95,3 +95,12 @@ def test_models_with_other_buckets_are_compared_by_interpolation() -> None:
 def test_a_shift_of_the_classes_is_measured() -> None:
     one, other = counters(classes={"a": 10.0, "b": 90.0}), counters(classes={"a": 60.0, "b": 40.0})
     assert judge(10, 60, one, other, LIMITS).checks[-1].canary == pytest.approx(0.5)
+
+
+def test_what_chance_explains_is_no_fault() -> None:
+    assert judge(10, 60, counters(50, failed=2), counters(50), LIMITS).cause == ""
+    assert judge(10, 60, counters(5000, failed=200, seconds=50), counters(5000, seconds=50), LIMITS).cause
+    few = [counters(scores={0.5: share, 1.0: 50.0, math.inf: 50.0}) for share in (20.0, 32.0)]
+    many = [counters(scores={0.5: share, 1.0: 5000.0, math.inf: 5000.0}) for share in (2000.0, 3200.0)]
+    assert judge(10, 60, *few, LIMITS).cause == ""
+    assert "differ by 0.240" in judge(10, 60, *many, LIMITS).cause
