@@ -571,3 +571,13 @@ class Project(Section):
     publication: Publication = Publication()
     deployment: Deployment = Deployment()
     prices: Prices = Prices()
+
+    @model_validator(mode="after")
+    def _store_within_reach(self) -> Self:
+        store = self.publication.store
+        if self.deployment.target == "kserve" and not store.startswith(("gs://", "s3://")):
+            raise ValueError(
+                f"publication.store is '{store}', where a cluster cannot read models; set it to gs:// or s3:// for "
+                "deployment.target kserve"
+            )
+        return self

@@ -53,15 +53,15 @@ def read_graph(compiled: str) -> Graph:
     return Graph(ordered, list(_arguments(spec["root"].get("inputDefinitions", {}).get("parameters", {}))))
 
 
-def _tasks(spec: dict[str, Any], dag: dict[str, Any]) -> Iterator[Task]:
+def _tasks(spec: dict[str, Any], dag: dict[str, Any], group_after: tuple[str, ...] = ()) -> Iterator[Task]:
     for name, task in dag["tasks"].items():
         component = spec["components"][task["componentRef"]["name"]]
         if "dag" in component:
-            yield from _tasks(spec, component["dag"])
+            yield from _tasks(spec, component["dag"], (*group_after, *task.get("dependentTasks", [])))
             continue
         image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
         is_exit = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
-        after = () if is_exit else tuple(task.get("dependentTasks", []))
+        after = () if is_exit else (*group_after, *task.get("dependentTasks", []))
         yield Task(name, task["taskInfo"]["name"], image, after, is_exit)
 
 

@@ -55,7 +55,8 @@ def prepare(
         "name": settings.name,
         "schema": project.schema_text,
         "user_module": project.user_module,
-        "prediction_columns": project.prediction_columns,
+        # The golden test of a deployment sends whole rows.
+        "prediction_columns": [] if settings.deployment.target != "none" else project.prediction_columns,
         "data_digest": listing_digest(files),
         "analysis_cache": analysis_cache,
     }
@@ -70,6 +71,8 @@ def prepare(
         },
         "locks": compiled.lock_digests(),
     }
+    # Neither in the digest nor in the card: where a model is served does not change it.
+    arguments |= {"deployment": _section(settings.deployment), "deployment_target": settings.deployment.target}
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
     return Submission(arguments, window, [file.uri for file in files], store_uri)
 

@@ -1,7 +1,8 @@
-"""The training pipeline: data to a published model. Wiring only."""
+"""The training pipeline: data to a published model, and on to a served one. Wiring only."""
 
 from kfp import dsl
 
+from components.deploy_model.component import deploy_model
 from components.evaluate_model.component import evaluate_model
 from components.gate.component import gate
 from components.ingest_data.component import ingest_data
@@ -26,6 +27,8 @@ def training(
     publication: dict,
     prices: dict,
     config: dict,
+    deployment: dict = {},  # noqa: B006  (compiled to a constant)
+    deployment_target: str = "none",
     schema: str = "",
     user_module: str = "",
     prediction_columns: list = [],  # noqa: B006  (compiled to a constant)
@@ -34,7 +37,7 @@ def training(
     production_model: str = "",
     analysis_cache: str = "",
 ) -> None:
-    """Trains, evaluates and publishes one model; the sections of pipeline.yaml are its arguments.
+    """Trains, evaluates, publishes and may deploy one model; the sections of pipeline.yaml are its arguments.
 
     Args:
         name: of the project and its model.
@@ -48,6 +51,8 @@ def training(
         publication: section `publication`.
         prices: section `prices`.
         config: the whole configuration and the code's version, for the model card.
+        deployment: section `deployment`.
+        deployment_target: its `target`; a condition cannot look into a section.
         schema: curated TFMD schema in text format; empty: inferred.
         user_module: source of the user's module; empty: none.
         prediction_columns: raw columns kept beside each prediction.
@@ -112,16 +117,32 @@ def training(
             name="model", verdict=evaluated.outputs["verdict"], reason=evaluated.outputs["reason"]
         ).set_display_name("model gate")
 
-        publish_model(
-            model=trained.outputs["trained"],
-            examples=examples,
-            schema=validated.outputs["schema"],
-            statistics=validated.outputs["statistics"],
-            evaluation_result=evaluated.outputs["evaluation_result"],
-            name=name,
-            config=config,
-            publication=publication,
-            run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-            inputs_digest=inputs_digest,
-            production_model=production_model,
-        ).set_caching_options(False).after(model_passed)
+        published = (
+            publish_model(
+                model=trained.outputs["trained"],
+                examples=examples,
+                schema=validated.outputs["schema"],
+                statistics=validated.outputs["statistics"],
+                evaluation_result=evaluated.outputs["evaluation_result"],
+                name=name,
+                config=config,
+                publication=publication,
+                run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+                inputs_digest=inputs_digest,
+                production_model=production_model,
+            )
+            .set_caching_options(False)
+            .after(model_passed)
+        )
+
+        with dsl.If(deployment_target == "kserve", name="deploy"):
+            deployed = deploy_model(
+                model_uri=published.outputs["uri"],
+                predictions=predicted.outputs["predictions"],
+                name=name,
+                deployment=deployment,
+                run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            ).set_caching_options(False)
+            gate(
+                name="deployment", verdict=deployed.outputs["verdict"], reason=deployed.outputs["reason"]
+            ).set_caching_options(False).set_display_name("deployment gate")
