@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,14 @@ def wait_until_ready(server: RunningServer) -> None:
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the server is not ready: {server.log()[-2000:]}")
         time.sleep(0.05)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for what comes about soon after an answer: rows are counted when the answer is out."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from components.predictor.settings import Settings
 from tests.predictor import running
-from tests.predictor.running import RunningServer
+from tests.predictor.running import RunningServer, wait_for
 
 ROW = {"trip km": 2.5, "amount": 100.0, "visits": 3, "colour": "red"}
 
@@ -110,9 +110,8 @@ def test_requests_that_wait_are_predicted_together(models: Path) -> None:
         alone = server.rows([ROW]).json()["predictions"][0]
         answers = at_once(server, [[ROW]] * 200)
         assert all(answer.json()["predictions"][0]["label"] == alone["label"] for answer in answers)
-        samples = server.metrics()
-        assert samples["lockgate_batch_rows_sum"] == 201
-        assert samples["lockgate_batch_rows_count"] < 201
+        wait_for(lambda: server.metrics()["lockgate_batch_rows_sum"] == 201)
+        assert server.metrics()["lockgate_batch_rows_count"] < 201
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(server: RunningServer) -> None:
@@ -187,11 +186,3 @@ def at_once(server: RunningServer, requests: list[list[dict[str, object]]]) -> l
 
     with ThreadPoolExecutor(len(requests)) as pool:
         return list(pool.map(send, requests))
-
-
-def wait_for(condition: object, seconds: float = 20) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)

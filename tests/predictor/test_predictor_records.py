@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.predictor import running
-from tests.predictor.running import RunningServer
-from tests.predictor.test_predictor_lifecycle import wait_for
+from tests.predictor.running import RunningServer, wait_for
 
 ROW = {"trip km": 2.5, "amount": 100.0, "visits": 3, "colour": "red"}
 
