@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import httpx2
 
-from components.deploy_model import canary, golden, inference_service, rollout, route
+from components import golden
+from components.deploy_model import canary, inference_service, rollout, route
 from components.deploy_model.cluster import (
     DEPLOYMENT,
     EVENT,
@@ -33,10 +34,10 @@ from components.deploy_model.cluster import (
     Object,
 )
 from components.deploy_model.decision import Action, Decision, Golden, Happening
-from components.deploy_model.golden import GoldenRows
 from components.deploy_model.inference_service import canary_name, workload_name
 from components.deploy_model.lease import DeploymentLease, Served
 from components.errors import InputError, UnavailableError
+from components.golden import GoldenRows
 from components.settings import Deployment
 
 _VERSION = re.compile(r"v(\d{4,})(-[0-9a-f]{8})?")

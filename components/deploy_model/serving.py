@@ -8,9 +8,9 @@ from components.artifacts import MODEL_VERSION, whole, write_whole
 from components.deploy_model.cluster import Cluster
 from components.deploy_model.decision import DECISION, Decision
 from components.deploy_model.deployment import Candidate, ServiceDeployment, version_of
-from components.deploy_model.golden import read_golden
 from components.deploy_model.page import page
 from components.errors import InputError
+from components.golden import read_golden
 from components.settings import Deployment
 
 

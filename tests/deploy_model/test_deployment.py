@@ -10,9 +10,9 @@ from components.deploy_model import deployment as module
 from components.deploy_model.cluster import HTTP_ROUTE, INFERENCE_SERVICE, LEASE, SERVING_RUNTIME
 from components.deploy_model.decision import Decision
 from components.deploy_model.deployment import Candidate, ServiceDeployment, require_name
-from components.deploy_model.golden import GoldenRows
 from components.deploy_model.inference_service import storage_uri_of
 from components.errors import InputError, UnavailableError
+from components.golden import GoldenRows
 from components.settings import Deployment
 from tests.deploy_model.simulated_cluster import SERVICE_NAME, KilledError, SimulatedCluster
 

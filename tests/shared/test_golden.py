@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.artifacts import Manifest, write_manifest
-from components.deploy_model.golden import GoldenRows, compare, read_golden
 from components.errors import InputError
 from components.features import Label
+from components.golden import GoldenRows, compare, read_golden
 from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
 
 LABEL = Label(name="late", kind="binary", positive="1", classes=["0", "1"])
