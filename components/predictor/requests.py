@@ -4,6 +4,7 @@ Three shapes of one thing: rows (protocol v1), named columns (Open Inference Pro
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 from components.model_spec import ModelInput, ModelSpec
 from components.predictor.columns import Array, column, from_base64, is_missing, narrowed, refuse_missing
 from components.predictor.faults import RequestError, hint, shown
-from components.rows import Arrays, marker
+from components.rows import MISSING_INTEGER, Arrays, marker
 
 EXAMPLES = "examples"
 """Name of the tensor that holds serialized tf.Examples."""
@@ -285,7 +286,8 @@ def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -
         takes = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}[i.dtype]
         raise RequestError(f"input '{i.name}' has the datatype {shown(tensor.datatype)}; the model takes {takes}")
     if isinstance(tensor.data, list):
-        return column(i, _values(tensor, rows))
+        values = _values(tensor, rows)
+        return column(i, _without_markers(values, i.dtype) if null_markers else values)
     array = _from_binary(tensor, rows)
     if i.dtype == "string":
         return _optional(i, column(i, array.tolist()))
@@ -296,6 +298,13 @@ def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -
     if tensor.datatype == "INT64" and null_markers:
         return _optional(i, array.astype(np.int64))
     return column(i, array.tolist())
+
+
+def _without_markers(values: Sequence[Any], dtype: str) -> list[Any]:
+    """Turns the markers in a list, as gRPC's typed contents are, into None."""
+    if dtype == "int64":
+        return [None if type(value) is int and value == MISSING_INTEGER else value for value in values]
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in values]
 
 
 def _optional(i: ModelInput, array: Array) -> Array:

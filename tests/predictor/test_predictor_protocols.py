@@ -196,12 +196,19 @@ def infer(server: RunningServer, request: oip.ModelInferRequest) -> oip.ModelInf
         return GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
 
 
-def test_grpc_gives_the_same(server: RunningServer, models: Path) -> None:
-    rows = [row for row in instances(models, "binary") if None not in row.values()]
+def test_grpc_gives_the_same_with_markers_for_missing_values(server: RunningServer, models: Path) -> None:
+    rows = instances(models, "binary")
+    assert {DATATYPES[name] for row in rows for name, value in row.items() if value is None} == {
+        "FP32",
+        "INT64",
+        "BYTES",
+    }
     request = oip.ModelInferRequest(model_name="toy", id="7")
+    request.parameters["null_markers"].bool_param = True
+    missing = {"FP32": float("nan"), "INT64": -(2**63), "BYTES": ""}
     for name, datatype in DATATYPES.items():
         tensor = request.inputs.add(name=name, datatype=datatype, shape=[len(rows)])
-        values = [row[name] for row in rows]
+        values = [missing[datatype] if row[name] is None else row[name] for row in rows]
         if datatype == "FP32":
             tensor.contents.fp32_contents.extend(values)
         elif datatype == "INT64":
