@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class GoldenRows:
     """As protocol v1 takes them."""
     expected: list[dict[str, Any]]
     """Output by name."""
+    tensors: list[dict[str, Any]] = field(default_factory=list)
+    """The rows as the SavedModel's own signature takes them, and so TensorFlow Serving: by the names of its tensors, a
+    missing value as its marker (NaN, too)."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def read_golden(predictions: str | Path, count: int, split: str = "eval") -> Gol
     batch = table.take(picked).combine_chunks().to_batches()[0]
     arrays = raw_arrays(batch, [Column(i.name, _TYPES[i.dtype], i.required, is_time=False) for i in spec.inputs])
     columns = {i.name: [_json_value(value, i) for value in arrays[i.name].tolist()] for i in spec.inputs}
-    instances = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return GoldenRows(instances, batch.select(outputs).to_pylist())
+    tensors = {i.tensor: [_text(value) for value in arrays[i.name].tolist()] for i in spec.inputs}
+    return GoldenRows(_rows(columns), batch.select(outputs).to_pylist(), _rows(tensors))
 
 
 def compare(rows: GoldenRows, answer: Any, tolerance: float, tolerances: Mapping[str, float]) -> Comparison:
@@ -118,12 +121,18 @@ def _read(file: Path, columns: Sequence[str]) -> pa.Table:
         ) from error
 
 
+def _rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def _json_value(value: Any, model_input: ModelInput) -> Any:
     """Turns a raw input into what JSON has for it; None: missing."""
     if model_input.dtype == "float32":
         return None if math.isnan(value) else value
-    if value == marker(model_input.dtype):
-        return None
+    return None if value == marker(model_input.dtype) else _text(value)
+
+
+def _text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

@@ -75,8 +75,9 @@ class Step(BaseModel):
 
     percent: int
     seconds: float
-    canary_requests: int
-    stable_requests: int
+    canary_requests: int | None
+    """None: its model server does not count them."""
+    stable_requests: int | None
     checks: list[Check]
 
     @property
@@ -87,12 +88,18 @@ class Step(BaseModel):
         )
 
 
-def parse(text: str) -> Counters:
-    """Reads what a model server says at /metrics."""
+def parse(text: str) -> Counters | None:
+    """Reads what a model server says at /metrics; None: it is not ours, and counts nothing to compare by."""
     requests = failed = seconds = 0.0
     scores: dict[float, float] = {}
     classes: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
+    try:
+        families = list(text_string_to_metric_families(text))
+    except ValueError:
+        return None
+    if _REQUESTS.removesuffix("_total") not in (family.name for family in families):
+        return None
+    for family in families:
         for sample in family.samples:
             if sample.name == _REQUESTS:
                 requests += sample.value
@@ -106,30 +113,38 @@ def parse(text: str) -> Counters:
     return Counters(requests, failed, seconds, scores, classes)
 
 
-def total(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Counters:
-    """Sums up what pods counted between two readings, by name of the pod."""
+def total(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> Counters | None:
+    """Sums up what pods counted between two readings, by name of the pod; None: no pod counts."""
+    if not after:
+        return None
     return sum((counters.since(before.get(pod, Counters())) for pod, counters in after.items()), Counters())
 
 
-def judge(percent: int, seconds: float, canary: Counters, stable: Counters, limits: Canary) -> Step:
+def judge(percent: int, seconds: float, canary: Counters | None, stable: Counters | None, limits: Canary) -> Step:
     """Compares what both counted in the same time."""
-    few = min(canary.requests, stable.requests) < limits.min_requests
-    checks = [] if few else [_errors(canary, stable, limits), _latency(canary, stable, limits)]
-    if few:
-        seen = f"{canary.requests:.0f} requests to the canary, {stable.requests:.0f} to the stable model"
-        detail = f"not judged: {seen} (needed: {limits.min_requests} each)"
-        checks = [
-            Check(name="requests", canary=canary.requests, stable=stable.requests, bound="", ok=True, detail=detail)
-        ]
-    elif (check := _shift(canary, stable, limits)) is not None:
-        checks.append(check)
     return Step(
         percent=percent,
         seconds=seconds,
-        canary_requests=round(canary.requests),
-        stable_requests=round(stable.requests),
-        checks=checks,
+        canary_requests=round(canary.requests) if canary else None,
+        stable_requests=round(stable.requests) if stable else None,
+        checks=_checks(canary, stable, limits),
     )
+
+
+def _checks(canary: Counters | None, stable: Counters | None, limits: Canary) -> list[Check]:
+    if canary is None or stable is None:
+        silent = [who for who, one in (("the canary", canary), ("the stable model", stable)) if one is None]
+        return [_not_judged(canary, stable, f"no pod of {' or '.join(silent)} gives {_REQUESTS} at /metrics")]
+    if min(canary.requests, stable.requests) < limits.min_requests:
+        seen = f"{canary.requests:.0f} requests to the canary, {stable.requests:.0f} to the stable model"
+        return [_not_judged(canary, stable, f"{seen} (needed: {limits.min_requests} each)")]
+    shift = _shift(canary, stable, limits)
+    return [_errors(canary, stable, limits), _latency(canary, stable, limits), *([shift] if shift else [])]
+
+
+def _not_judged(canary: Counters | None, stable: Counters | None, why: str) -> Check:
+    new, old = (one.requests if one else None for one in (canary, stable))
+    return Check(name="requests", canary=new, stable=old, bound="", ok=True, detail=f"not judged: {why}")
 
 
 def _errors(canary: Counters, stable: Counters, limits: Canary) -> Check:

@@ -1,5 +1,6 @@
 """The cluster: objects as plain dicts, faults as ours, one deadline over all."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -199,7 +200,7 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------- HTTP
 
     def ask_service(self, name: str, path: str, body: Any) -> httpx2.Response:
-        """Posts JSON to the first port of a Service.
+        """Posts JSON, which may have NaN in it, to the first port of a Service.
 
         Raises:
             httpx2.TransportError: no answer.
@@ -210,13 +211,14 @@ class Cluster:
                 f"Service '{name}' in namespace '{self.namespace}' is gone; start the same run again"
             )
         port = service["spec"]["ports"][0]
+        request: dict[str, Any] = {"content": json.dumps(body), "headers": {"content-type": "application/json"}}
         if not self._inside:
-            response = self._http.post(f"{self._proxy('services', name, port['port'])}{path}", json=body)
+            response = self._http.post(f"{self._proxy('services', name, port['port'])}{path}", **request)
             _require_permission(response)
             return response
         # A Service without an address of its own leads to the pods' ports.
         number = port["targetPort"] if service["spec"].get("clusterIP") == "None" else port["port"]
-        return self._http.post(f"http://{name}.{self.namespace}.svc:{number}{path}", json=body)
+        return self._http.post(f"http://{name}.{self.namespace}.svc:{number}{path}", **request)
 
     def read_pod(self, pod: Object, path: str) -> str | None:
         """Gets a text from the first port of a pod's first container; None: it does not answer."""

@@ -113,6 +113,7 @@ class ServiceDeployment:
         self._steps: list[canary.Step] = []
         self._golden: list[Golden] = []
         self._routed = bool(settings.gateway)
+        self._takes_tensors = False
 
     # ----------------------------------------------------------------------------------------------- deploy
 
@@ -337,10 +338,11 @@ class ServiceDeployment:
             UnfitError: the answers are not the evaluated ones.
         """
         settings, end = self.settings.golden, time.monotonic() + _ANSWER_SECONDS
+        instances = rows.tensors if self._takes_tensors else rows.instances
         while True:
             try:
                 response = self._cluster.ask_service(
-                    workload_name(name), f"/v1/models/{self.service}:predict", {"instances": rows.instances}
+                    workload_name(name), f"/v1/models/{self.service}:predict", {"instances": instances}
                 )
                 if response.status_code == 200:
                     break
@@ -435,7 +437,8 @@ class ServiceDeployment:
         step = canary.judge(percent, round(seconds, 1), counted[name], counted[self.service], limits)
         self._steps.append(step)
         details = "; ".join(check.detail for check in step.checks if check.detail) or "no worse than the stable model"
-        self._say(f"{percent} %: {step.canary_requests} requests to the canary: {details}")
+        count = "" if step.canary_requests is None else f"{step.canary_requests} requests to the canary: "
+        self._say(f"{percent} %: {count}{details}")
         if step.cause:
             raise UnfitError(f"{name}: {step.cause}")
 
@@ -444,7 +447,8 @@ class ServiceDeployment:
 
     def _counters(self, name: str) -> dict[str, canary.Counters]:
         texts = {pod["metadata"]["name"]: self._cluster.read_pod(pod, "/metrics") for pod in self._pods(name)}
-        return {pod: canary.parse(text) for pod, text in texts.items() if text is not None}
+        counters = {pod: canary.parse(text) for pod, text in texts.items() if text is not None}
+        return {pod: one for pod, one in counters.items() if one is not None}
 
     def _delete_canary(self) -> None:
         name = canary_name(self.service)
@@ -480,13 +484,18 @@ class ServiceDeployment:
     def _require_prerequisites(self) -> None:
         settings = self.settings
         try:
-            if self._cluster.get(SERVING_RUNTIME, settings.runtime) is None:
-                raise InputError(
-                    f"ServingRuntime '{settings.runtime}' is not in namespace '{settings.namespace}'; "
-                    "kubectl apply -k manifests/suite/overlays/cluster, or set deployment.runtime"
-                )
+            runtime = self._cluster.get(SERVING_RUNTIME, settings.runtime)
         except MissingKindError as error:
             raise InputError("the cluster has no KServe (serving.kserve.io); install it first") from error
+        if runtime is None:
+            raise InputError(
+                f"ServingRuntime '{settings.runtime}' is not in namespace '{settings.namespace}'; "
+                "kubectl apply -k manifests/suite/overlays/cluster, or set deployment.runtime"
+            )
+        # KServe's name for TensorFlow Serving's own gRPC protocol.
+        self._takes_tensors = "grpc-v1" in (runtime["spec"].get("protocolVersions") or [])
+        if self._takes_tensors:
+            self._say(f"runtime '{settings.runtime}' is TensorFlow Serving: canary steps are held, but not judged")
         if not self._routed:
             return
         try:

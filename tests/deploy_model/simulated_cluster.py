@@ -51,7 +51,11 @@ class SimulatedCluster(Cluster):
         self._ids = itertools.count(1)
         self._left = seconds
         self._requests: dict[str, int] = {}
-        self.objects[SERVING_RUNTIME, "lockgate-predictor"] = {"metadata": {"name": "lockgate-predictor"}}
+        for name, protocol in {"lockgate-predictor": "v2", "lockgate-tensorflow-serving": "grpc-v1"}.items():
+            self.objects[SERVING_RUNTIME, name] = {
+                "metadata": {"name": name},
+                "spec": {"protocolVersions": ["v1", protocol]},
+            }
 
     # --------------------------------------------------------------------------------------------- interface
 
@@ -104,10 +108,18 @@ class SimulatedCluster(Cluster):
     def ask_service(self, name: str, path: str, body: Any) -> httpx2.Response:
         assert path == f"/v1/models/{SERVICE_NAME}:predict"
         value = {"good": 0.5, "slow": 0.5, "fickle": 0.5, "wrong": 0.9}[self._behaviour(name)]
-        return httpx2.Response(200, json={"predictions": [{"probability": value} for _ in body["instances"]]})
+        if not self._is_tensorflow_serving(name):
+            return httpx2.Response(200, json={"predictions": [{"probability": value} for _ in body["instances"]]})
+        if any(one is None for row in body["instances"] for one in row.values()):
+            return httpx2.Response(400, json={"error": "JSON Value: null Type: Null is not of expected type: float"})
+        return httpx2.Response(200, json={"predictions": [value for _ in body["instances"]]})
 
     def read_pod(self, pod: Object, path: str) -> str | None:
         name = pod["metadata"]["name"]
+        if self._is_tensorflow_serving(name):
+            return (
+                '# TYPE :tensorflow:serving:request_count counter\n:tensorflow:serving:request_count{status="OK"} 7\n'
+            )
         requests = self._requests[name] = self._requests.get(name, 0) + 1000
         seconds = requests * self.latency[self._behaviour(name)]
         return (
@@ -125,6 +137,10 @@ class SimulatedCluster(Cluster):
                 raise KilledError
         elif self.die_at is not None and len(self.writes) >= self.die_at:
             raise KilledError  # the dead release nothing
+
+    def _is_tensorflow_serving(self, workload: str) -> bool:
+        live = self.objects[INFERENCE_SERVICE, workload.removesuffix("-predictor")]
+        return bool(live["spec"]["predictor"]["model"]["runtime"] == "lockgate-tensorflow-serving")
 
     def _behaviour(self, workload: str) -> str:
         uri = self.objects[SERVICE, workload]["uri"]

@@ -39,14 +39,50 @@ def test_what_the_model_server_says_is_read() -> None:
     assert parse(METRICS) == Counters(100, 10, 2.0, {0.5: 30, 1.0: 90, math.inf: 90}, {"yes": 60})
 
 
-def test_another_server_says_nothing_that_can_be_judged() -> None:
-    assert parse("# TYPE x counter\nx_total 1\n") == Counters()
+TENSORFLOW_SERVING = """
+# TYPE :tensorflow:serving:request_count counter
+:tensorflow:serving:request_count{model_name="flights",status="OK"} 7
+# TYPE :tensorflow:serving:request_latency histogram
+:tensorflow:serving:request_latency_bucket{model_name="flights",API="predict",entrypoint="REST",le="10"} 0
+"""
+
+
+@pytest.mark.parametrize("text", [TENSORFLOW_SERVING, "", "<html>not found</html>"])
+def test_another_server_says_nothing_that_can_be_judged(text: str) -> None:
+    assert parse(text) is None
+
+
+def test_our_server_counts_before_the_first_request() -> None:
+    assert parse("# TYPE lockgate_requests_total counter\n") == Counters()
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "who"),
+    [
+        (None, Counters(), "the canary"),
+        (Counters(), None, "the stable model"),
+        (None, None, "the canary or the stable model"),
+    ],
+)
+def test_a_server_that_does_not_count_is_not_judged(canary: Counters | None, stable: Counters | None, who: str) -> None:
+    step = judge(10, 60, canary, stable, LIMITS)
+    assert step.cause == ""
+    assert [check.detail for check in step.checks] == [
+        f"not judged: no pod of {who} gives lockgate_requests_total at /metrics"
+    ]
+    assert (step.canary_requests is None, step.stable_requests is None) == (canary is None, stable is None)
 
 
 def test_pods_are_summed_and_a_new_or_restarted_one_counts_from_zero() -> None:
     before = {"a": counters(100), "b": counters(50), "gone": counters(9)}
     after = {"a": counters(130), "b": counters(20), "new": counters(7)}
-    assert total(before, after).requests == 30 + 20 + 7
+    counted = total(before, after)
+    assert counted is not None
+    assert counted.requests == 30 + 20 + 7
+
+
+def test_pods_that_do_not_count_have_no_total() -> None:
+    assert total({"a": counters(100)}, {}) is None
 
 
 def test_a_canary_like_the_stable_model_passes() -> None:

@@ -16,7 +16,7 @@ from components.golden import GoldenRows
 from components.settings import Deployment
 from tests.deploy_model.simulated_cluster import SERVICE_NAME, KilledError, SimulatedCluster
 
-ROWS = GoldenRows([{"a": 1}, {"a": 2}], [{"probability": 0.5}, {"probability": 0.5}])
+ROWS = GoldenRows([{"a": 1}, {"a": None}], [{"probability": 0.5}, {"probability": 0.5}], [{"a": 1.0}, {"a": math.nan}])
 SETTINGS = Deployment.model_validate(
     {
         "target": "kserve",
@@ -233,6 +233,33 @@ def test_a_canary_can_be_promoted_and_abandoned_by_hand(cluster: SimulatedCluste
         _expire(other)
         getattr(ServiceDeployment(other, SETTINGS, SERVICE_NAME, "me"), action)(take_over=False)
         assert (served(other), served(other, "flights-canary"), other.traffic[-1]) == (wanted, None, 0)
+
+
+def test_tensorflow_serving_gets_tensors_and_its_canary_steps_are_held_unjudged(cluster: SimulatedCluster) -> None:
+    settings = SETTINGS.model_copy(update={"runtime": "lockgate-tensorflow-serving"})
+    deploy(cluster, "s3://good/v0001/", settings)
+    decision = deploy(cluster, "s3://slow/v0002/", settings)
+    assert (decision.verdict, decision.action) == ("pass", "promoted")
+    assert [step.percent for step in decision.steps] == SETTINGS.canary.steps
+    why = "not judged: no pod of the canary or the stable model gives lockgate_requests_total at /metrics"
+    assert {check.detail for step in decision.steps for check in step.checks} == {why}
+    said = [one.text for one in decision.happenings]
+    assert "runtime 'lockgate-tensorflow-serving' is TensorFlow Serving: canary steps are held, but not judged" in said
+    assert f"{SETTINGS.canary.steps[0]} %: {why}" in said
+    assert deploy(cluster, "s3://wrong/v0003/", settings).verdict == "fail"
+    assert served(cluster) == "s3://slow/v0002/"
+
+
+def test_a_service_can_move_to_tensorflow_serving_and_back(cluster: SimulatedCluster) -> None:
+    other = SETTINGS.model_copy(update={"runtime": "lockgate-tensorflow-serving"})
+    deploy(cluster, "s3://good/v0001/")
+    there = deploy(cluster, "s3://good/v0001/", other)
+    back = deploy(cluster, "s3://good/v0002/")
+    for decision, who in ((there, "canary"), (back, "stable model")):
+        assert decision.action == "promoted"
+        assert {check.detail for step in decision.steps for check in step.checks} == {
+            f"not judged: no pod of the {who} gives lockgate_requests_total at /metrics"
+        }
 
 
 def test_a_missing_runtime_is_named(cluster: SimulatedCluster) -> None:

@@ -1,5 +1,6 @@
 """Batch prediction with really trained models."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
-from components.artifacts import read_manifest
+from components.artifacts import MODEL_VERSION, read_manifest
+from components.golden import compare, read_golden
 from components.model_spec import read_spec
 from components.predict_batch import prediction
 from components.predict_batch.prediction import predict
@@ -44,6 +47,23 @@ def test_predictions_are_those_of_the_served_model(kind: str, tmp_path: Path) ->
         else:
             np.testing.assert_allclose(np.array(written[name].to_pylist(), np.float32), values, rtol=1e-5, atol=1e-6)
     assert read_spec(tmp_path / "out") == read_spec(trained(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_golden_tensors_are_what_the_signature_takes(kind: str, tmp_path: Path) -> None:
+    predict(str(project(kind).examples), str(trained(kind)), "eval", [], str(tmp_path / "out"))
+    golden = read_golden(tmp_path / "out", 60)
+    assert any(value is None for row in golden.instances for value in row.values())
+    signature = tf.saved_model.load(str(trained(kind) / MODEL_VERSION)).signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    rows = json.loads(json.dumps(golden.tensors))
+    answer = signature(**{name: tf.constant([row[name] for row in rows], inputs[name].dtype) for name in inputs})
+    columns = {name: values.numpy().tolist() for name, values in answer.items()}
+    given = [
+        {name: value.decode() if isinstance(value, bytes) else value for name, value in zip(columns, row, strict=True)}
+        for row in zip(*columns.values(), strict=True)
+    ]
+    assert compare(golden, {"predictions": given}, 1e-5, {}).cause == ""
 
 
 def test_no_kept_columns_means_all(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_rows_are_taken_at_equal_distances_and_missing_values_are_null(tmp_path:
     assert [instance["carrier"] for instance in rows.instances] == [f"é{9 * i}" for i in range(12)]
     assert rows.instances[0] == {"carrier": "é0", "distance": None, "hour": None}
     assert json.loads(json.dumps(rows.instances)) == rows.instances
+    first = rows.tensors[0]
+    assert (first["carrier"], math.isnan(first["distance"]), first["hour"]) == ("é0", True, -(2**63))
     assert rows.expected[11] == {"probability": pytest.approx(0.99)}
 
 
