@@ -9,6 +9,7 @@ The objects are the state: a run that was killed is picked up where they stand. 
 not passed the golden test, and always leaves pods before they go.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -133,6 +134,12 @@ class ServiceDeployment:
                 kept = self._roll_back(before)
                 reason = f"{candidate.version or candidate.storage_uri}: {refused}; {kept}"
                 return self._decide(candidate, before, "fail", "rolled back", reason, events, refused.log)
+            except InputError:
+                if before:
+                    # What was refused is what must be told, whatever comes of the way back.
+                    with contextlib.suppress(UnfitError, InputError, UnavailableError):
+                        self._roll_back(before)
+                raise
             self.lease.remember(
                 Served(
                     version=candidate.version, storage_uri=candidate.storage_uri, predictor=self._predictor(candidate)

@@ -22,7 +22,7 @@ from components.deploy_model.cluster import (
 )
 from components.deploy_model.inference_service import SOURCE, SPEC, storage_uri_of
 from components.deploy_model.route import canary_percent
-from components.errors import UnavailableError
+from components.errors import InputError, UnavailableError
 
 NAMESPACE = "lockgate"
 SERVICE_NAME = "flights"
@@ -46,6 +46,8 @@ class SimulatedCluster(Cluster):
         self.has_gateway_api = True
         self.breaks_later: set[str] = set()
         """URIs of models whose pods do not start any more."""
+        self.refuses: set[str] = set()
+        """Names of InferenceServices that an admission webhook refuses to write."""
         self.latency = {"good": 0.01, "fickle": 0.01, "slow": 0.1}
         self.on_pause = lambda: None
         self._ids = itertools.count(1)
@@ -80,7 +82,10 @@ class SimulatedCluster(Cluster):
         ]
 
     def write(self, kind: Any, wanted: Object) -> Object:
-        self._count(f"{kind.__name__} {wanted['metadata']['name']}")
+        name = wanted["metadata"]["name"]
+        if kind is INFERENCE_SERVICE and name in self.refuses:
+            raise InputError(f"InferenceService '{name}': models need a ticket")
+        self._count(f"{kind.__name__} {name}")
         live = self.objects.get((kind, wanted["metadata"]["name"]))
         if (live or {}).get("metadata", {}).get("resourceVersion") != wanted["metadata"].get("resourceVersion"):
             raise ConflictError

@@ -104,6 +104,26 @@ def test_a_model_that_cannot_be_restored_keeps_its_traffic_where_it_is(cluster: 
     assert cluster.traffic[-1] == 100
 
 
+@pytest.mark.parametrize("refused", ["flights", "flights-canary"])
+def test_a_refusal_of_the_api_server_leaves_the_one_before_in_service(cluster: SimulatedCluster, refused: str) -> None:
+    deploy(cluster, "s3://good/v0001/")
+    cluster.refuses.add(refused)
+    with pytest.raises(InputError, match="models need a ticket"):
+        deploy(cluster, "s3://good/v0002/")
+    assert (served(cluster), served(cluster, "flights-canary")) == ("s3://good/v0001/", None)
+    assert cluster.traffic[-1] == 0
+    cluster.refuses.clear()
+    assert deploy(cluster, "s3://good/v0002/").action == "promoted"
+
+
+def test_a_refusal_of_the_first_model_is_told_of_and_a_later_run_goes_on(cluster: SimulatedCluster) -> None:
+    cluster.refuses.add(SERVICE_NAME)
+    with pytest.raises(InputError, match="models need a ticket"):
+        deploy(cluster, "s3://good/v0001/")
+    cluster.refuses.clear()
+    assert deploy(cluster, "s3://good/v0001/").action == "created"
+
+
 def test_a_first_model_that_is_bad_leaves_nothing(cluster: SimulatedCluster) -> None:
     decision = deploy(cluster, "s3://wrong/v0001/")
     assert decision.verdict == "fail"
