@@ -422,7 +422,35 @@ def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tupl
                 )
 
 
-# ------------------------------------------------------------------------------------------ deployment
+# --------------------------------------------------------------------------------- serving, deployment
+
+
+class Golden(Section):
+    """Rows whose answers must be the ones that were evaluated."""
+
+    rows: PositiveInt = 50
+    """Taken at equal distances from the predicted rows."""
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4
+    """Largest difference of a number; relative to it when it is above 1."""
+    tolerances: dict[Name, Annotated[float, Field(ge=0)]] = {}
+    """Others, by output column."""
+
+
+class Serving(Section):
+    """What the real model server must do with a model before it is published."""
+
+    golden: Golden = Golden()
+    requests: PositiveInt = 200
+    """Requests of one row, one after the other, whose latency is measured."""
+    start_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """How long the server may take until it is ready."""
+    max_p50_ms: Annotated[float, Field(gt=0)] | None = None
+    """Limit on the median latency. Set it only where runs have a machine for themselves; always measured."""
+    max_p99_ms: Annotated[float, Field(gt=0)] | None = None
+    """Limit on the 99th percentile."""
+    max_memory_mib: Annotated[float, Field(gt=0)] | None = None
+    """Limit on the server's resident set, after all requests."""
+
 
 Percent = Annotated[int, Field(ge=1, le=99)]
 
@@ -435,17 +463,6 @@ class Resources(Section):
     cpu_limit: str = ""
     """Empty: none; a limit makes the server wait although the node is idle."""
     memory_limit: Name = "2Gi"
-
-
-class Golden(Section):
-    """Rows whose answers must be the ones that were evaluated."""
-
-    rows: PositiveInt = 50
-    """Taken at equal distances from the predicted rows."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-4
-    """Largest difference of a number; relative to it when it is above 1."""
-    tolerances: dict[Name, Annotated[float, Field(ge=0)]] = {}
-    """Others, by output column."""
 
 
 class Canary(Section):
@@ -568,6 +585,7 @@ class Project(Section):
     model: Model = MlpModel()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    serving: Serving = Serving()
     publication: Publication = Publication()
     deployment: Deployment = Deployment()
     prices: Prices = Prices()

@@ -50,6 +50,10 @@ RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the im
 TagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
 
 
+# What the verdict of a stage is about.
+_LABELS = {"validate_data": "data", "evaluate_model": "metrics", "check_serving": "serving", "deploy_model": "service"}
+
+
 class Runner(StrEnum):
     """What executes the tasks of a local run."""
 
@@ -128,9 +132,7 @@ def _print_outcome(name: str, outcome: "Outcome") -> None:
     for record in outcome.records:
         reason = str(record.parameters.get("reason", ""))
         if reason and not (failed and reason in failed.error):
-            lines.append(
-                ({"validate_data": "data", "evaluate_model": "metrics"}.get(record.stage, record.stage), reason)
-            )
+            lines.append((_LABELS.get(record.stage, record.stage), reason))
         if record.parameters.get("uri"):
             lines.append(("model", str(record.parameters["uri"])))
     report = outcome.folder / "report" / "index.html"

@@ -99,11 +99,12 @@ else:
 PREDICTOR = Environment(
     "predictor",
     "containers/predictor/requirements.txt",
-    ("pyarrow.parquet", "pydantic", "fsspec", "tensorflow", "kserve"),
+    # Not TensorFlow: it is the server's, which check_serving starts in a process of its own.
+    ("jinja2", "psutil", "pyarrow.parquet", "pydantic", "urllib3"),
 )
 
 ALL = tuple(dict.fromkeys((DEV, BASE, TENSORFLOW, TFDV, PREDICTOR)))
-GROUPS = {"run": (DEV, BASE, TENSORFLOW, TFDV), "serve": (DEV, PREDICTOR)}
+GROUPS = {"run": (DEV, BASE, TENSORFLOW, TFDV, PREDICTOR), "serve": (DEV, PREDICTOR)}
 """What a command of the Makefile needs, by its name."""
 
 

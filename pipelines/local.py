@@ -1,15 +1,16 @@
 """Runs a compiled pipeline on this machine: kfp.local, each task in its image or in the venv twin of it.
 
 kfp.local walks the graph, resolves inputs, caches and handles exits. What is ours is how a task's command
-is run (an Executor), and what is recorded of it. kfp 2.17 offers no hook for that, so three of its functions
-are replaced while a run is under way (`_installed`); a test holds what we rely on.
+is run (an Executor), in which order, and what is recorded of it. kfp 2.17 offers no hook for that, so four of its
+functions are replaced while a run is under way (`_installed`); a test holds what we rely on.
 """
 
 import contextlib
+import graphlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,7 +85,7 @@ def run_pipeline(
     executor = executor or Workers(
         {task.name: twin(task.image, task.stage) for task in tasks.values()}, folder / "workers.log"
     )
-    run = _Run(root, run_name, tasks, executor, watcher)
+    run = _Run(root, run_name, tasks, executor, watcher, _order(spec))
     try:
         with _installed(run), _quiet(folder / "kfp.log"):
             local.init(
@@ -123,12 +124,11 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
     """Lists the tasks by component name, in the order in which kfp.local runs them."""
     tasks: dict[str, _Task] = {}
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
+    order = _order(spec)
 
     def visit(dag: pipeline_spec_pb2.DagSpec) -> None:
         exits = {name for name, task in dag.tasks.items() if _is_exit(task)}
-        for name in [n for n in reversed(graph_utils.topological_sort_tasks(dag.tasks)) if n not in exits] + sorted(
-            exits
-        ):
+        for name in [n for n in reversed(order(dag.tasks)) if n not in exits] + sorted(exits):
             component_name = dag.tasks[name].component_ref.name
             component = spec.components[component_name]
             if component.WhichOneof("implementation") == "dag":
@@ -143,6 +143,37 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
     return tasks
 
 
+def _order(spec: pipeline_spec_pb2.PipelineSpec) -> Callable[[Mapping[str, Any]], list[str]]:
+    """Gives a function that orders tasks as kfp.local takes them, the first at the end of the list.
+
+    Tasks of one image follow each other where they can: fewer workers live at a time.
+    """
+    executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
+
+    def image(task: Any) -> str:
+        component = spec.components[task.component_ref.name]
+        return str(executors[component.executor_label]["container"]["image"]) if component.executor_label else ""
+
+    def stack(tasks: Mapping[str, Any]) -> list[str]:
+        waits = graphlib.TopologicalSorter(
+            {name: [before for before in task.dependent_tasks if before in tasks] for name, task in tasks.items()}
+        )
+        waits.prepare()
+        ordered: list[str] = []
+        ready: set[str] = set()
+        current = ""
+        while waits.is_active():
+            ready.update(waits.get_ready())
+            name = min(ready, key=lambda name: (image(tasks[name]) != current, name))
+            ready.remove(name)
+            waits.done(name)
+            ordered.append(name)
+            current = image(tasks[name])
+        return ordered[::-1]
+
+    return stack
+
+
 def _is_exit(task: pipeline_spec_pb2.PipelineTaskSpec) -> bool:
     return any(p.HasField("task_final_status") for p in task.inputs.parameters.values())
 
@@ -155,6 +186,7 @@ class _Run:
     """By component name, which kfp.local also names a task's folder by."""
     executor: Executor
     watcher: Watcher
+    order: Callable[[Mapping[str, Any]], list[str]]
     records: dict[str, StageRecord] = field(default_factory=dict)
 
     def execute(self, original: Any, task_spec: Any, **arguments: Any) -> tuple[dict[str, Any], status.Status]:
@@ -252,6 +284,7 @@ def _installed(run: _Run) -> Iterator[None]:
     replacements: list[tuple[Any, str, Any]] = [
         run.executor.seam(run.run_command),
         (task_executor, "execute_single_task", lambda **arguments: run.execute(original, **arguments)),
+        (graph_utils, "topological_sort_tasks", run.order),
         (executor_input_utils, "get_local_pipeline_resource_name", lambda _: run.name),
     ]
     with contextlib.ExitStack() as stack:

@@ -17,13 +17,15 @@ def draw(compiled: str) -> str:
     waits = nx.DiGraph()
     waits.add_nodes_from(task.name for task in body)
     waits.add_edges_from((before, task.name) for task in body for before in task.after)
-    columns = [sorted(generation) for generation in nx.topological_generations(waits)]
-    rows = max(len(column) for column in columns)
-    place = {
-        name: (index * _COLUMN, (row + (rows - len(column)) / 2) * _ROW)
-        for index, column in enumerate(columns)
-        for row, name in enumerate(column)
-    }
+    columns = list(nx.topological_generations(waits))
+    rows = max(map(len, columns))
+    place: dict[str, tuple[float, float]] = {}
+    for index, column in enumerate(columns):
+        # By the height of what they wait for (the barycentre method of Sugiyama et al. 1981): fewer arrows cross.
+        heights = {name: [place[before][1] for before in waits.predecessors(name)] for name in column}
+        ordered = sorted(column, key=lambda name: (sum(heights[name]) / max(1, len(heights[name])), name))
+        for row, name in enumerate(ordered):
+            place[name] = (index * _COLUMN, (row + (rows - len(column)) / 2) * _ROW)
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("picture.svg.jinja")

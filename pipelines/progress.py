@@ -62,7 +62,7 @@ class Progress:
             mark, _ = _MARKS[record.state]
             self._console.print(
                 f"{mark} {self._label(record.task):<{self._name_width()}} {_duration(record):>{_TIME_WIDTH}}"
-                f"  {_note(record)}".rstrip(),
+                f"  {self._note(record)}".rstrip(),
                 soft_wrap=True,
                 markup=False,
             )
@@ -72,6 +72,12 @@ class Progress:
 
     def _name_width(self) -> int:
         return max(map(len, self._labels.values()), default=0)
+
+    def _note(self, record: StageRecord) -> str:
+        """Gives what a reader wants to know of a task that is over."""
+        if record.state == "skipped" and not any(one.state == "failed" for one in self._records.values()):
+            return "its condition is not met"
+        return record.error or str(record.parameters.get("reason") or record.parameters.get("uri") or "")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Fixed widths: else a note that cannot be wrapped takes the room of the names.
@@ -97,7 +103,7 @@ class Progress:
                     Text(mark, style=style),
                     Text(label),
                     _duration(record),
-                    Text(_note(record), style=style if record.state == "failed" else "dim"),
+                    Text(self._note(record), style=style if record.state == "failed" else "dim"),
                 )
         yield table
 
@@ -106,10 +112,6 @@ def _duration(record: StageRecord) -> str:
     if record.state == "skipped":
         return ""
     return "cached" if record.state == "cached" else f"{record.wall_seconds:.1f} s"
-
-
-def _note(record: StageRecord) -> str:
-    return record.error or str(record.parameters.get("reason") or record.parameters.get("uri") or "")
 
 
 def _last_line(record: StageRecord) -> str:

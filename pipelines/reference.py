@@ -25,6 +25,7 @@ STAGES = (
     "train_model",
     "predict_batch",
     "evaluate_model",
+    "check_serving",
     "publish_model",
     "deploy_model",
     "report_run",

@@ -12,7 +12,10 @@ from components.spans import listing_digest, pinned_window, resolve
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
-SECTIONS = ("data", "task", "validation", "features", "model", "training", "evaluation", "publication", "prices")
+SECTIONS = (
+    *("data", "task", "validation", "features", "model", "training"),
+    *("evaluation", "serving", "publication", "prices"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,7 @@ def prepare(
         "name": settings.name,
         "schema": project.schema_text,
         "user_module": project.user_module,
-        # The golden test of a deployment sends whole rows.
-        "prediction_columns": [] if settings.deployment.target != "none" else project.prediction_columns,
+        "prediction_columns": project.prediction_columns,
         "data_digest": listing_digest(files),
         "analysis_cache": analysis_cache,
     }

@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.check_serving.component import check_serving
 from components.deploy_model.component import deploy_model
 from components.evaluate_model.component import evaluate_model
 from components.gate.component import gate
@@ -24,6 +25,7 @@ def training(
     model: dict,
     training: dict,
     evaluation: dict,
+    serving: dict,
     publication: dict,
     prices: dict,
     config: dict,
@@ -48,6 +50,7 @@ def training(
         model: section `model`.
         training: section `training`.
         evaluation: section `evaluation`.
+        serving: section `serving`.
         publication: section `publication`.
         prices: section `prices`.
         config: the whole configuration and the code's version, for the model card.
@@ -55,7 +58,7 @@ def training(
         deployment_target: its `target`; a condition cannot look into a section.
         schema: curated TFMD schema in text format; empty: inferred.
         user_module: source of the user's module; empty: none.
-        prediction_columns: raw columns kept beside each prediction.
+        prediction_columns: raw columns kept beside each prediction of the model in production.
         data_digest: of what the source held at submission.
         inputs_digest: of everything that decides the result.
         production_model: URI of the version in production; empty: none.
@@ -103,9 +106,10 @@ def training(
             training=training,
             user_module=user_module,
         )
-        predicted = predict_batch(
-            examples=examples, model=trained.outputs["trained"], keep_columns=prediction_columns
-        ).set_display_name("predict (candidate)")
+        # All columns are kept: the golden rows are taken from them.
+        predicted = predict_batch(examples=examples, model=trained.outputs["trained"]).set_display_name(
+            "predict (candidate)"
+        )
         evaluated = evaluate_model(
             predictions=predicted.outputs["predictions"],
             production_predictions=in_production.outputs["predictions"],
@@ -116,6 +120,13 @@ def training(
         model_passed = gate(
             name="model", verdict=evaluated.outputs["verdict"], reason=evaluated.outputs["reason"]
         ).set_display_name("model gate")
+
+        checked = check_serving(
+            model=trained.outputs["trained"], predictions=predicted.outputs["predictions"], serving=serving
+        )
+        serving_passed = gate(
+            name="serving", verdict=checked.outputs["verdict"], reason=checked.outputs["reason"]
+        ).set_display_name("serving gate")
 
         published = (
             publish_model(
@@ -132,7 +143,7 @@ def training(
                 production_model=production_model,
             )
             .set_caching_options(False)
-            .after(model_passed)
+            .after(model_passed, serving_passed)
         )
 
         with dsl.If(deployment_target == "kserve", name="deploy"):

@@ -23,6 +23,8 @@ _PAGES = {
     "validate_data": ("validation.html", "Data validation"),
     "train_model": ("training.html", "Training"),
     "evaluate_model": ("evaluation.html", "Model evaluation"),
+    "check_serving": ("serving.html", "Serving check"),
+    "deploy_model": ("deployment.html", "Deployment"),
 }
 _GIB = 2**30
 # kfp.local says SUCCEEDED, a cluster says COMPLETE.

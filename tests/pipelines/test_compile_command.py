@@ -22,7 +22,7 @@ def test_a_copy_differs_from_the_committed_pipeline_only_in_its_images(tmp_path:
     assert (done.returncode, done.stdout) == (0, f"wrote {output}\n")
     text = output.read_text()
     assert images.REGISTRY not in text
-    for name in ("base", "tensorflow"):
+    for name in images.NAMES:
         text = text.replace(f"registry.example:5000/team/{name}:7", images.reference(name))
     assert list(yaml.safe_load_all(text)) == list(yaml.safe_load_all((compiled.FOLDER / "training.yaml").read_text()))
 

@@ -67,8 +67,15 @@ def test_a_pipe_gets_whole_plain_lines() -> None:
         record("validate-data", "running"),
         record("validate-data", "succeeded", parameters={"reason": f"[bold]{LONG}"}),
         record("predict-batch", "skipped"),
+        record("train-model", "failed", error="train_model: fix your input: nothing to train on"),
+        record("publish-model", "skipped"),
     )
-    assert lines == [f"✓ validate-data           5.4 s  [bold]{LONG}", "- predict (production)"]
+    assert lines == [
+        f"✓ validate-data           5.4 s  [bold]{LONG}",
+        "- predict (production)           its condition is not met",
+        "✗ train-model             5.4 s  train_model: fix your input: nothing to train on",
+        "- publish-model",
+    ]
 
 
 @pytest.mark.parametrize("console", [terminal(80), Console(file=io.StringIO(), width=80)], ids=["terminal", "pipe"])

@@ -1,6 +1,10 @@
 """Models and servers that the tests share."""
 
+import atexit
+import functools
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,13 @@ from tests.predictor import running
 from tests.predictor.running import RunningServer
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small model of each task, exported by the tensorflow environment."""
+@functools.cache
+def exported() -> Path:
+    """A folder with a small model of each task, exported by the tensorflow environment once a session."""
     if not TENSORFLOW.executable.is_file():
         pytest.skip("no tensorflow environment to export models with: make setup")
-    folder = tmp_path_factory.mktemp("models")
+    folder = Path(tempfile.mkdtemp(prefix="lockgate-models-"))
+    atexit.register(shutil.rmtree, folder)
     done = subprocess.run(
         [TENSORFLOW.executable, "-m", "tests.predictor.export_models", folder],
         cwd=running.ROOT,
@@ -29,6 +34,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    return exported()
 
 
 @pytest.fixture(scope="session")

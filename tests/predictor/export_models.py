@@ -1,4 +1,4 @@
-"""Trains and exports a small model of each task: `python -m tests.predictor.export_models <folder>`.
+"""Trains, exports and predicts with a small model of each task: `python -m tests.predictor.export_models <folder>`.
 
 Runs in the tensorflow environment; the server's has no Keras and no TFT. The server's tests start it.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.model_spec import read_spec
+from components.predict_batch.prediction import predict
 from components.rows import raw_arrays
 from components.schema import columns, parse_schema
 from components.serving_model import ServingModel
@@ -21,12 +22,13 @@ KINDS = ("binary", "multiclass", "regression")
 
 
 def main(folder: Path) -> None:
-    """Writes <folder>/<kind>/model, rows.parquet beside it, and what the model says of them: expected.npz."""
+    """Writes <folder>/<kind>/model, rows.parquet beside it, and what the model says: expected.npz, predictions."""
     for kind in KINDS:
         version = folder / kind
         version.mkdir(parents=True)
         trained = projects.trained(kind)
         shutil.copytree(trained, version / "model")
+        predict(str(projects.project(kind).examples), str(trained), "eval", [], str(version / "predictions"))
         schema = projects.SCHEMA % projects.LABEL_TYPES[kind]
         (version / "schema.pbtxt").write_text(schema)
         (version / "card.json").write_text(

@@ -1,0 +1,1 @@
+"""Starts the real model server on the exported model and asks it golden and hostile requests."""
