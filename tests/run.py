@@ -48,6 +48,7 @@ SUITES = (
             "tests/publish_model",
             "tests/deploy_model",
             "tests/monitoring",
+            "tests/monitoring",
             "tests/report_run",
             "tests/gate",
         ),

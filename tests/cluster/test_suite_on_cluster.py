@@ -3,13 +3,20 @@
 Needs: KUBECONFIG, KServe, Gateway API.
 """
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.lab import SUITE, kubectl
 
+OPERATED = {
+    "podmonitor": "podmonitors.monitoring.coreos.com",
+    "prometheusrule": "prometheusrules.monitoring.coreos.com",
+}
 RUNNER = "system:serviceaccount:kubeflow:pipeline-runner"
 ALLOWED = [
     *(f"{verb} inferenceservices.serving.kserve.io" for verb in ("get", "create", "update", "delete")),
@@ -44,11 +51,30 @@ def namespace() -> Iterator[str]:
 
 @pytest.mark.parametrize("overlay", ["kind", "cluster"])
 def test_the_api_server_takes_an_overlay(overlay: str) -> None:
+    assert len(_dry_run(SUITE / "overlays" / overlay)) >= 11
+
+
+@pytest.mark.parametrize(
+    ("component", "kind"),
+    [("monitoring", "podmonitor"), ("monitoring", "prometheusrule"), ("tensorflow-serving", "servingruntime")],
+)
+def test_the_api_server_takes_a_component(component: str, kind: str, tmp_path: Path) -> None:
+    if component == "monitoring" and "NotFound" in kubectl("get", "crd", OPERATED[kind], check=False):
+        pytest.skip(f"the cluster has no {OPERATED[kind]}, which comes with the Prometheus operator")
+    shutil.copytree(SUITE, tmp_path / "suite")  # kustomize takes relative paths only
+    wanted = {"resources": ["suite/overlays/cluster"], "components": [f"suite/components/{component}"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": "lockgate", **wanted}))
+    assert any(line.startswith(f"{kind}.") for line in _dry_run(tmp_path))
+
+
+def _dry_run(folder: Path) -> list[str]:
+    """Lets the API server judge what a folder makes, and gives its word on each object."""
     kubectl("create", "namespace", "lockgate", check=False)
-    said = kubectl("apply", "--dry-run=server", "-k", str(SUITE / "overlays" / overlay), check=False)
-    lines = said.strip().splitlines()
-    assert len(lines) >= 11
+    said = kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(folder), check=False)
+    # About the namespace made above.
+    lines = [line for line in said.strip().splitlines() if not line.startswith("Warning: resource namespaces/lockgate")]
     assert all(line.endswith("(server dry run)") for line in lines), said
+    return lines
 
 
 @pytest.mark.parametrize("what", ALLOWED)
