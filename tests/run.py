@@ -48,7 +48,6 @@ SUITES = (
             "tests/publish_model",
             "tests/deploy_model",
             "tests/monitoring",
-            "tests/monitoring",
             "tests/report_run",
             "tests/gate",
         ),
