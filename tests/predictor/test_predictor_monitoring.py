@@ -26,7 +26,7 @@ DISCOVERED = {
     "container": "kserve-container",
     "endpoint": "http1",
 }
-SCRAPE_SECONDS = 0.5
+SCRAPE_SECONDS = 1
 
 pytestmark = pytest.mark.skipif(bool(given.absent("prometheus")), reason=given.absent("prometheus"))
 
@@ -64,7 +64,7 @@ def watched(
 ) -> Iterator[Prometheus]:
     """A Prometheus with the rules, which has seen some traffic of every kind."""
     with _prometheus(tmp_path_factory.mktemp("prometheus"), *served) as found:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not all(
             found.query(expression) for _, expression in given.dashboard_expressions() if "ALERTS" not in expression
         ):
@@ -120,8 +120,8 @@ def _configuration(rules: Path, stable: RunningServer, canary: RunningServer) ->
     job = {
         "job_name": "lockgate/lockgate-predictor",
         "metrics_path": given.ENDPOINT["path"],
-        "scrape_interval": f"{SCRAPE_SECONDS * 1000:.0f}ms",
-        "scrape_timeout": f"{SCRAPE_SECONDS * 1000:.0f}ms",
+        "scrape_interval": f"{SCRAPE_SECONDS}s",
+        "scrape_timeout": f"{SCRAPE_SECONDS}s",
         "static_configs": targets,
         "relabel_configs": [_snake_case(one) for one in given.ENDPOINT["relabelings"]],
         "metric_relabel_configs": [_snake_case(one) for one in given.ENDPOINT["metricRelabelings"]],
