@@ -15,7 +15,7 @@ WHERE = {"namespace": "lockgate", "service": "flights"}
 STABLE = {**WHERE, "role": "stable"}
 JOB = '{job="lockgate-predictor"}'
 
-pytestmark = pytest.mark.skipif(bool(absent("promtool")), reason=absent("promtool"))
+needs_promtool = pytest.mark.skipif(bool(absent("promtool")), reason=absent("promtool"))
 
 
 @dataclass(frozen=True)
@@ -227,11 +227,13 @@ SILENT = [
 ]
 
 
+@needs_promtool
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     done = subprocess.run(["promtool", "check", "rules", _rules(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_promtool
 @pytest.mark.parametrize(
     "case", [*FIRING, *SILENT], ids=lambda case: f"{case.alert}-{'fires' if case.summary else 'silent'}"
 )
