@@ -305,6 +305,8 @@ class ServiceDeployment:
             found = rollout.read(self.observe(name), spec, patience, since, datetime.now(UTC))
             if found.state == "done":
                 self._say(f"{name}: {found.detail}")
+                # A Service's address leads to a pod only when the node of the caller has heard that it is ready.
+                self._cluster.pause(self.settings.settle_seconds, "the nodes follow")
                 return
             if found.state == "failed":
                 raise self._failure(name, found)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ class SimulatedCluster(Cluster):
         """At which write the process dies: before it is done."""
         self.traffic: list[int] = []
         """Shares of the canary, one after the other."""
+        self.ready_for = math.inf
+        """Seconds for which a Service had been ready when it got traffic, at the least."""
         self.has_gateway_api = True
         self.breaks_later: set[str] = set()
         """URIs of models whose pods do not start any more."""
@@ -53,6 +56,7 @@ class SimulatedCluster(Cluster):
         self._ids = itertools.count(1)
         self._left = seconds
         self._requests: dict[str, int] = {}
+        self._ready_at: dict[str, float] = {}
         for name, protocol in {"lockgate-predictor": "v2", "lockgate-tensorflow-serving": "grpc-v1"}.items():
             self.objects[SERVING_RUNTIME, name] = {
                 "metadata": {"name": name},
@@ -174,6 +178,7 @@ class SimulatedCluster(Cluster):
         }
         if good or (SERVICE, name) not in self.objects:
             self.objects[SERVICE, name] = {"metadata": {"name": name}, "uri": uri}
+            self._ready_at[name] = self._left
 
     def _backends(self) -> list[str]:
         route = self.objects.get((HTTP_ROUTE, SERVICE_NAME))
@@ -184,6 +189,7 @@ class SimulatedCluster(Cluster):
             assert (SERVICE, backend) in self.objects, f"traffic goes to {backend}, which is not there"
             assert self._behaviour(backend) != "wrong", f"traffic goes to {backend}, which answers wrongly"
             assert self._behaviour(backend) != "broken", f"traffic goes to {backend}, which does not run"
+            self.ready_for = min(self.ready_for, self._ready_at[backend] - self._left)
         self.traffic.append(canary_percent(route, SERVICE_NAME))
         conditions = [
             {"type": name, "status": "True", "observedGeneration": route["metadata"]["generation"]}

@@ -61,6 +61,13 @@ def test_a_second_model_goes_through_the_canary_steps(cluster: SimulatedCluster)
     assert (served(cluster), served(cluster, "flights-canary")) == ("s3://good/v0002/", None)
 
 
+def test_new_pods_get_traffic_when_all_nodes_have_heard_of_them(cluster: SimulatedCluster) -> None:
+    settings = SETTINGS.model_copy(update={"settle_seconds": 5.0})
+    for uri in ("s3://good/v0001/", "s3://good/v0002/"):
+        deploy(cluster, uri, settings)
+    assert cluster.ready_for >= 5
+
+
 def test_the_same_model_again_changes_nothing(cluster: SimulatedCluster) -> None:
     deploy(cluster, "s3://good/v0001/")
     before = len(cluster.writes)
