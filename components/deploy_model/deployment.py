@@ -140,11 +140,7 @@ class ServiceDeployment:
                     with contextlib.suppress(UnfitError, InputError, UnavailableError):
                         self._roll_back(before)
                 raise
-            self.lease.remember(
-                Served(
-                    version=candidate.version, storage_uri=candidate.storage_uri, predictor=self._predictor(candidate)
-                )
-            )
+            self._remember(candidate.version, self._predictor(candidate))
             reason = f"{candidate.version or candidate.storage_uri} is in service ({action})"
             return self._decide(candidate, before, "pass", action, reason)
 
@@ -212,7 +208,7 @@ class ServiceDeployment:
             return "no model is in service"
         if stable is None or not inference_service.serves(stable, before.predictor):
             self._say(f"restoring {before.version or before.storage_uri}")
-            self._write(self.service, before.predictor, self._notes_of(before.version, "rollback"))
+            self._write(self.service, before.predictor, self._notes_before(before))
             try:
                 self._wait(self.service, before.predictor)
             except UnfitError as again:
@@ -229,10 +225,10 @@ class ServiceDeployment:
         """Puts a model back into service at once, without a canary; its pods replace the others one by one."""
         with self.lease.held(take_over):
             self._route(0)
-            self._write(self.service, served.predictor, self._notes_of(served.version, self.lease.name))
+            self._write(self.service, served.predictor, self._notes_before(served))
             self._wait(self.service, served.predictor)
             self._delete_canary()
-            self.lease.remember(served)
+            self._remember(served.version, served.predictor)
         return f"{served.version or served.storage_uri} is in service"
 
     def abandon(self, take_over: bool) -> str:
@@ -257,7 +253,7 @@ class ServiceDeployment:
             self._wait(self.service, spec)
             self._route(0)
             self._delete_canary()
-            self.lease.remember(Served(version=version, storage_uri=uri, predictor=spec))
+            self._remember(version, spec)
         return f"{version or uri} is in service"
 
     def delete(self, take_over: bool) -> str:
@@ -475,6 +471,15 @@ class ServiceDeployment:
         ours = {inference_service.VERSION: version, inference_service.RUN: run}
         return {**inference_service.annotations(self.settings), **ours}
 
+    def _notes_before(self, served: Served) -> dict[str, str]:
+        return served.annotations or self._notes_of(served.version, self.lease.name)
+
+    def _remember(self, version: str, spec: Object) -> None:
+        """Makes what the stable service serves the model that was deployed last."""
+        live = self._cluster.get(INFERENCE_SERVICE, self.service)
+        uri, notes = inference_service.storage_uri_of(spec), inference_service.own_annotations(live or {"metadata": {}})
+        self.lease.remember(Served(version=version, storage_uri=uri, predictor=spec, annotations=notes))
+
     def _remembered(self, stable: Object | None) -> Served | None:
         """Gives what was served last; an InferenceService that others made counts, too."""
         if stable is None:
@@ -488,7 +493,12 @@ class ServiceDeployment:
             return None  # ours, and never finished
         spec = stable["spec"]["predictor"]
         uri = inference_service.storage_uri_of(spec)
-        return Served(version=notes.get(inference_service.VERSION, ""), storage_uri=uri, predictor=spec)
+        return Served(
+            version=notes.get(inference_service.VERSION, ""),
+            storage_uri=uri,
+            predictor=spec,
+            annotations=inference_service.own_annotations(stable),
+        )
 
     def _require_prerequisites(self) -> None:
         settings = self.settings

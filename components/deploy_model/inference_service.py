@@ -19,6 +19,9 @@ SPEC = "lockgate.dev/spec"
 SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
 """On the pods, by KServe: which model they load."""
 CONTAINER = "kserve-container"
+_MODE = "serving.kserve.io/deploymentMode"
+_AUTOSCALER = "serving.kserve.io/autoscalerClass"
+_SECRET = "serving.kserve.io/storageSecretName"
 _CANARY = "-canary"
 
 
@@ -80,10 +83,16 @@ def annotations(settings: Deployment) -> dict[str, str]:
     """Gives the annotations that change what KServe does."""
     ours = {
         # KServe's own default would be another, and it cannot be changed afterwards.
-        "serving.kserve.io/deploymentMode": "Standard",
-        "serving.kserve.io/autoscalerClass": settings.autoscaler,
+        _MODE: "Standard",
+        _AUTOSCALER: settings.autoscaler,
     }
-    return {**ours, "serving.kserve.io/storageSecretName": settings.storage_secret} if settings.storage_secret else ours
+    return {**ours, _SECRET: settings.storage_secret} if settings.storage_secret else ours
+
+
+def own_annotations(live: Object) -> dict[str, str]:
+    """Gives those annotations of an InferenceService that we write."""
+    notes = live["metadata"].get("annotations") or {}
+    return {name: value for name, value in notes.items() if name in (VERSION, RUN, _MODE, _AUTOSCALER, _SECRET)}
 
 
 def labels(service: str) -> dict[str, str]:

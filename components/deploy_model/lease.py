@@ -28,6 +28,8 @@ class Served(BaseModel):
     storage_uri: str
     predictor: dict[str, Any]
     """Its `spec.predictor`."""
+    annotations: dict[str, str] = {}
+    """Ours on its InferenceService. KServe puts them on the pods, so that with others the same model gets new pods."""
 
 
 class DeploymentLease:

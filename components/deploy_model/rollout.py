@@ -77,6 +77,8 @@ def read(
     if seen and (failed := _failed_condition(deployment)) is not None:
         return failed
     newest = _newest(observed.replica_sets, deployment)
+    if seen and newest and (failed := _refused_pods(newest)) is not None:
+        return failed
     pods = [pod for pod in observed.pods if newest and _is_owned(pod, newest)]
     for pod in pods:
         if (failed := _failed_pod(pod, scheduling_seconds, now)) is not None:
@@ -142,10 +144,16 @@ def _controller_error(events: Sequence[Object], since: datetime) -> str:
 
 def _failed_condition(deployment: Object) -> Rollout | None:
     for condition in deployment.get("status", {}).get("conditions") or []:
-        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Rollout("failed", f"pods cannot be made: {_line(condition.get('message', ''))}")
         if condition["type"] == "Progressing" and condition["status"] == "False":
             return Rollout("failed", f"{condition.get('reason')}: {_line(condition.get('message', ''))}")
+    return None
+
+
+def _refused_pods(newest: Object) -> Rollout | None:
+    """Reads it from the newest ReplicaSet: the Deployment still says it of one that it has given up."""
+    for condition in newest.get("status", {}).get("conditions") or []:
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            return Rollout("failed", f"pods cannot be made: {_line(condition.get('message', ''))}")
     return None
 
 

@@ -34,14 +34,23 @@ def cluster() -> SimulatedCluster:
     return SimulatedCluster()
 
 
-def deploy(cluster: SimulatedCluster, uri: str, settings: Deployment = SETTINGS, holder: str = "run") -> Decision:
-    candidate = Candidate(SERVICE_NAME, uri, module.version_of(uri), "run-1", ROWS)
+def deploy(
+    cluster: SimulatedCluster, uri: str, settings: Deployment = SETTINGS, holder: str = "run", run: str = "run-1"
+) -> Decision:
+    candidate = Candidate(SERVICE_NAME, uri, module.version_of(uri), run, ROWS)
     return ServiceDeployment(cluster, settings, SERVICE_NAME, f"{holder}/{len(cluster.writes)}").deploy(candidate)
 
 
 def served(cluster: SimulatedCluster, name: str = SERVICE_NAME) -> str | None:
     live = cluster.get(INFERENCE_SERVICE, name)
     return storage_uri_of(live["spec"]["predictor"]) if live else None
+
+
+def annotations(cluster: SimulatedCluster) -> dict[str, str]:
+    live = cluster.get(INFERENCE_SERVICE, SERVICE_NAME)
+    assert live is not None
+    found: dict[str, str] = live["metadata"]["annotations"]
+    return found
 
 
 def test_the_first_model_is_created_and_gets_the_route_when_it_has_been_tested(cluster: SimulatedCluster) -> None:
@@ -95,8 +104,12 @@ def test_a_bad_model_leaves_the_one_before_in_service(cluster: SimulatedCluster,
 
 
 def test_a_model_that_fails_only_where_it_should_stay_is_replaced_by_the_one_before(cluster: SimulatedCluster) -> None:
-    deploy(cluster, "s3://good/v0001/")
-    decision = deploy(cluster, "s3://fickle/v0002/")
+    deploy(cluster, "s3://good/v0001/", run="run-1")
+    deploy(cluster, "s3://good/v0001/", run="run-2")
+    before = annotations(cluster)
+    decision = deploy(cluster, "s3://fickle/v0002/", run="run-3")
+    # KServe puts them on the pods: others would replace pods that serve.
+    assert annotations(cluster) == before
     assert decision.verdict == "fail"
     assert decision.reason.endswith("v0001 stays in service")
     assert served(cluster) == "s3://good/v0001/"

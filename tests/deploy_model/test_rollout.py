@@ -81,6 +81,13 @@ def test_a_deployment_that_has_not_been_looked_at_is_not_done() -> None:
     assert judged(record).state == "under way"
 
 
+def test_a_refusal_of_pods_of_another_kind_does_not_count() -> None:
+    """The Deployment repeats what was said about a ReplicaSet that it has given up."""
+    record = recorded("quota")
+    record["observed"]["replica_sets"][0]["status"]["conditions"] = []
+    assert judged(record).state == "under way"
+
+
 def test_old_pods_that_are_still_going_are_waited_for() -> None:
     record = recorded("ready")
     old = copy.deepcopy(record["observed"]["pods"][0])
