@@ -59,11 +59,11 @@ def gcs_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[str]:
-    """Runs an S3 server in memory; gives its URL."""
+def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
+    """Runs an S3 server in memory, on an address of this machine; gives its URL."""
     port = _free_port()
-    url = f"http://127.0.0.1:{port}"
-    with _running([s3_program(), "-H", "127.0.0.1", "-p", port], url):
+    url = f"http://{host}:{port}"
+    with _running([s3_program(), "-H", host, "-p", port], url):
         yield url
 
 

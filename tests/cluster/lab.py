@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "wrong": {"offset": 0.3},
     "slow": {"seconds": 0.2},
     "failing": {"failing": 0.5},
+    "shifted": {"shift": 0.3},
     "crashing": {"crash": True},
 }
 
@@ -49,6 +51,8 @@ def missing() -> str:
     """Tells why there is no cluster to test on; empty: there is one."""
     if "KUBECONFIG" not in os.environ:
         return "KUBECONFIG is not set"
+    if not shutil.which("kubectl"):
+        return "kubectl is not on PATH"
     answer = kubectl(
         "--request-timeout=5s", "get", "crd", "inferenceservices.serving.kserve.io", "-o=name", check=False
     )
@@ -70,17 +74,19 @@ class Lab:
             "service_account": "",
             "resources": {"cpu": "10m", "memory": "32Mi", "memory_limit": "128Mi"},
             "canary": {"steps": [20, 50], "hold_seconds": 6, "min_requests": 10, "latency_slack_ms": 30},
-            "settle_seconds": 2,
+            "settle_seconds": 3,
             "rollout_seconds": 90,
             "scheduling_seconds": 20,
             "timeout_seconds": 300,
         }
         self.predictions = _predictions(folder / "predictions")
+        self.row: dict[str, Any] = {"x": 1.0}
+        """What the client sends."""
 
     def set_up(self) -> None:
         kubectl("create", "namespace", self.namespace)
-        self.apply(*self._objects())
-        self._log_in()
+        self.apply(*self.access(), *self._objects())
+        self.log_in()
         self.kubectl("wait", "pod/models", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
 
     def tear_down(self) -> None:
@@ -118,23 +124,25 @@ class Lab:
 
     def deploy(self, model: str, **changes: Any) -> dict[str, Any]:
         """Deploys one of MODELS, or a URI, and gives the decision."""
-        return decision_of(self.start(model if "://" in model else f"pvc://models/{model}", **changes))
+        process = self.start(model if "://" in model else f"pvc://models/{model}", **changes)
+        return decision_of(process, self.settings["timeout_seconds"])
 
     @contextmanager
     def client(self) -> Iterator["Client"]:
         """Calls the service all the time; a request that fails fails the test."""
-        client = Client(self.hostname)
+        client = Client(self.hostname, self.row)
         client.start()
         try:
             yield client
         finally:
             client.stop()
+            print(f"client: {client.requests} requests, {len(client.failures)} failed, {client.tolerated} tolerated")
         assert not client.failures, (
             f"{len(client.failures)} of {client.requests} requests failed: {client.failures[:3]}"
         )
         assert client.requests > 20
 
-    def _log_in(self) -> None:
+    def log_in(self) -> None:
         """Makes deployments run with no other permissions than the suite's."""
         config = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json"))
         token = self.kubectl("create", "token", "runner", "--duration=1h").strip()
@@ -142,7 +150,8 @@ class Lab:
         config["contexts"][0]["context"]["user"] = "runner"
         (self.folder / "kubeconfig").write_text(yaml.safe_dump(config))
 
-    def _objects(self) -> Iterator[dict[str, Any]]:
+    def access(self) -> Iterator[dict[str, Any]]:
+        """Gives who deploys, and what they may."""
         # `runner` is outside of the cluster and reaches pods through the API server, `pipeline` is a pod.
         for account in ("runner", "pipeline"):
             yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}
@@ -156,6 +165,8 @@ class Lab:
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]},
                 "subjects": [{"kind": "ServiceAccount", "name": one, "namespace": self.namespace} for one in accounts],
             }
+
+    def _objects(self) -> Iterator[dict[str, Any]]:
         # The pod that deploys needs the API server, which the suite's policies are not about.
         everywhere = {"podSelector": {"matchLabels": {"app": "deploy"}}, "policyTypes": ["Egress"], "egress": [{}]}
         yield {
@@ -189,19 +200,19 @@ class Lab:
 class Client:
     """Sends one request after the other through the gateway."""
 
-    def __init__(self, hostname: str) -> None:
+    def __init__(self, hostname: str, row: dict[str, Any]) -> None:
         self._request = urllib.request.Request(
             f"{GATEWAY_URL}/v1/models/flights:predict",
-            json.dumps({"instances": [{"x": 1.0}]}).encode(),
+            json.dumps({"instances": [row]}).encode(),
             {"Host": hostname, "Content-Type": "application/json"},
         )
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.requests = 0
         self.failures: list[str] = []
-        self.tolerated: Counter[int] = Counter()
-        self.tolerates: Sequence[int] = ()
-        """Answers that are no failure, e.g. of a model that fails on purpose."""
+        self.tolerates = ""
+        """A text in answers that are no failure: those of a model that fails on purpose."""
+        self.tolerated = 0
         self.models: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -216,25 +227,41 @@ class Client:
             self.requests += 1
             try:
                 with urllib.request.urlopen(self._request, timeout=10) as response:
-                    self.models[json.loads(response.read())["model"]] += 1
+                    self.models[json.loads(response.read()).get("model", "")] += 1
             except urllib.error.HTTPError as error:
-                self._fail(error.code, f"{time.strftime('%H:%M:%S')} HTTP {error.code} {error.read()[:60]!r}")
+                text = error.read().decode(errors="replace")
+                if self.tolerates and self.tolerates in text:
+                    self.tolerated += 1
+                else:
+                    self.failures.append(f"{time.strftime('%H:%M:%S')} HTTP {error.code} {text[:60]}")
             except OSError as error:
-                self._fail(0, f"{time.strftime('%H:%M:%S')} {error}")
-
-    def _fail(self, code: int, text: str) -> None:
-        if code in self.tolerates:
-            self.tolerated[code] += 1
-        else:
-            self.failures.append(text)
+                self.failures.append(f"{time.strftime('%H:%M:%S')} {error}")
 
 
-def decision_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    """Waits until a deployment says something."""
+    assert process.stdout
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"never said '{text}': {''.join(said)[-3000:]}")
+
+
+def killed_at(process: subprocess.Popen[str], text: str) -> None:
+    """Kills a deployment when it says something; it can do nothing about it."""
+    read_until(process, text)
+    process.kill()
+    process.wait()
+
+
+def decision_of(process: subprocess.Popen[str], seconds: float = 300) -> dict[str, Any]:
     """Waits for a deployment, and reads its decision."""
-    said, _ = process.communicate(timeout=300)
-    print(said[-3000:])
+    said, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, said
     decision: dict[str, Any] = json.loads(said.splitlines()[-1])
+    print(*(f"{one['at'][11:23]} {one['text']}" for one in decision["happenings"]), sep="\n")
     return decision
 
 

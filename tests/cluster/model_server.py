@@ -1,7 +1,7 @@
 """A model server that behaves as its model says; runs in a pod, with nothing but the standard library.
 
-/mnt/models/behaviour.json: `offset` is added to each prediction, `seconds` a request takes, `failing` is the share of
-requests that end with 500, `crash` ends the process at its start.
+/mnt/models/behaviour.json: `offset` is added to each prediction, `shift` to those of requests with one row, `seconds` a
+request takes, `failing` is the share of requests that end with 500, `crash` ends the process at its start.
 """
 
 import itertools
@@ -17,6 +17,8 @@ from threading import Event, Lock, Thread
 BEHAVIOUR = json.loads(Path("/mnt/models/behaviour.json").read_text())
 NAME = os.environ["LOCKGATE_MODEL_NAME"]
 COUNTS = {"200": 0, "500": 0, "seconds": 0.0}
+SCORES = {bound / 10: 0 for bound in range(11)}
+"""Predictions up to a bound."""
 LOCK, NUMBERS, STOPPING = Lock(), itertools.count(1), Event()
 
 
@@ -37,13 +39,17 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != f"/v1/models/{NAME}:predict":
             self.answer(404, "{}")
             return
-        # A request with many rows is a golden test: it must not see this fault.
-        failed = bool(every) and len(rows) == 1 and next(NUMBERS) % every == 0
-        predictions = [{"probability": row["x"] / 2 + BEHAVIOUR.get("offset", 0)} for row in rows]
+        # A request with many rows is a golden test: it must not see these faults.
+        alone = len(rows) == 1
+        failed = bool(every) and alone and next(NUMBERS) % every == 0
+        added = BEHAVIOUR.get("offset", 0) + (BEHAVIOUR.get("shift", 0) if alone else 0)
+        predictions = [{"probability": row["x"] / 2 + added} for row in rows]
         body = {"predictions": predictions, "model": BEHAVIOUR.get("name")}
         with LOCK:
             COUNTS["500" if failed else "200"] += 1
             COUNTS["seconds"] += time.monotonic() - started
+            for bound in SCORES:
+                SCORES[bound] += sum(one["probability"] <= bound for one in predictions)
         self.answer(500 if failed else 200, json.dumps({"error": "as told"} if failed else body))
 
     def answer(self, status: int, text: str, kind: str = "application/json") -> None:
@@ -66,6 +72,9 @@ def metrics() -> str:
             *(f'lockgate_requests_total{{protocol="v1",code="{code}"}} {COUNTS[code]}' for code in ("200", "500")),
             "# TYPE lockgate_request_seconds histogram",
             f'lockgate_request_seconds_sum{{protocol="v1",phase="predict"}} {COUNTS["seconds"]}',
+            "# TYPE lockgate_predictions histogram",
+            *(f'lockgate_predictions_bucket{{le="{bound}"}} {count}' for bound, count in SCORES.items()),
+            f'lockgate_predictions_bucket{{le="+Inf"}} {SCORES[1.0]}',
             "",
         ]
     )

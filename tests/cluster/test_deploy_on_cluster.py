@@ -5,12 +5,11 @@ No client of the service may see a failed request, whatever is deployed.
 
 import json
 import re
-import signal
 import time
 
 import pytest
 
-from tests.cluster.lab import Lab, decision_of
+from tests.cluster.lab import Lab, decision_of, killed_at
 
 
 def test_a_new_model_takes_over_by_steps(served: Lab) -> None:
@@ -31,6 +30,7 @@ def test_a_new_model_takes_over_by_steps(served: Lab) -> None:
         ("two", {"runtime": "no-image"}, r"image 'nowhere.invalid/predictor:1' cannot be pulled"),
         ("pvc://nowhere/model", {}, r'finds no node: .*persistentvolumeclaim "nowhere" not found'),
         ("https://nowhere.invalid/model.zip", {}, r"container 'storage-initializer' .* crashes \(exit code 1.*\): .+"),
+        ("pvc://models/none", {}, r"crashes \(exit code 1.*\): .*behaviour.json"),
         ("crashing", {}, r"crashes \(exit code 1.*\): .*the weights are of another architecture"),
         ("two", {"node_selector": {"disk": "none"}}, r"finds no node: 0/1 nodes are available: .*didn't match"),
         ("wrong", {}, r"golden test: 50 of 50 rows differ .* probability is 0.3 instead of 0"),
@@ -53,25 +53,36 @@ def test_a_model_that_cannot_serve_is_rolled_back_in_one_line(
     assert "canary" not in served.kubectl("get", "isvc", "-o", "name")
 
 
-def test_a_quota_is_named(served: Lab) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}}
-    with served.client():
-        served.apply(quota)
+@pytest.mark.parametrize(("pods", "service"), [(1, "flights-canary"), (2, "flights")])
+def test_a_quota_is_named(served: Lab, pods: int, service: str) -> None:
+    """With room for one pod the canary does not fit; for two, the stable model's successor does not."""
+    hard = {"hard": {"pods": str(pods)}}
+    with served.client() as client:
+        served.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": hard})
         decision = served.deploy("two")
-    assert re.search(r"pods cannot be made: .*exceeded quota: q", decision["reason"]), decision["reason"]
+        client.models.clear()
+        time.sleep(2)
+    assert re.search(rf": {service}: pods cannot be made: .*exceeded quota: q", decision["reason"]), decision["reason"]
+    assert set(client.models) == {"one"}
 
 
 @pytest.mark.parametrize(
     ("model", "cause"),
-    [("slow", r"at 20 % of the traffic: a request takes"), ("failing", r"at 20 % of the traffic: .* requests failed")],
+    [
+        ("slow", r"at 20 % of the traffic: a request takes"),
+        ("failing", r"at 20 % of the traffic: .* requests failed"),
+        ("shifted", r"at 20 % of the traffic: the predictions differ by"),
+    ],
 )
 def test_a_canary_that_is_worse_is_rolled_back(served: Lab, model: str, cause: str) -> None:
     with served.client() as client:
-        client.tolerates = (500,) if model == "failing" else ()
+        # What the canary answers itself.
+        client.tolerates = "as told" if model == "failing" else ""
         decision = served.deploy(model)
         assert decision["verdict"] == "fail"
         assert re.search(cause, decision["reason"]), decision["reason"]
-        client.tolerates = ()
+        assert client.tolerated < 0.2 * client.requests
+        client.tolerates = ""
         client.models.clear()
         time.sleep(2)
     assert set(client.models) == {"one"}
@@ -79,14 +90,7 @@ def test_a_canary_that_is_worse_is_rolled_back(served: Lab, model: str, cause: s
 
 def test_a_killed_run_is_picked_up_where_it_stood(served: Lab) -> None:
     with served.client():
-        process = served.start("pvc://models/two")
-        assert process.stdout
-        for line in process.stdout:
-            if "route: 50 %" in line:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        time.sleep(2)
+        killed_at(served.start("pvc://models/two"), "route: 50 %")
         decision = served.deploy("two")
     assert (decision["verdict"], decision["action"]) == ("pass", "promoted")
     said = [one["text"] for one in decision["happenings"]]
@@ -121,11 +125,16 @@ def test_annotations_of_others_are_kept_while_they_change_all_the_time(served: L
     assert served.get("httproute", "flights")["metadata"]["annotations"]["team.example.com/count"] == str(count)
 
 
-def test_without_a_gateway_the_model_is_replaced_in_place(lab: Lab) -> None:
+def test_without_a_gateway_the_model_is_replaced_in_place(served: Lab) -> None:
+    """The client's route is the tests' here: it leads to the stable Service whatever is deployed."""
     nothing = {"gateway": "", "hostname": ""}
-    assert lab.deploy("one", **nothing)["action"] == "created"
-    decision = lab.deploy("two", **nothing)
-    assert (decision["action"], decision["steps"]) == ("promoted", [])
-    assert lab.deploy("wrong", **nothing)["verdict"] == "fail"
-    assert lab.get("isvc", "flights")["spec"]["predictor"]["model"]["storageUri"] == "pvc://models/two"
-    assert json.loads(lab.kubectl("get", "httproutes", "-o", "json"))["items"] == []
+    with served.client() as client:
+        decision = served.deploy("two", **nothing)
+        assert (decision["action"], decision["steps"]) == ("promoted", [])
+        assert decision["url"].startswith("http://flights-predictor.")
+        client.models.clear()
+        assert served.deploy("wrong", **nothing)["verdict"] == "fail"
+    assert set(client.models) == {"two"}
+    assert served.get("isvc", "flights")["spec"]["predictor"]["model"]["storageUri"] == "pvc://models/two"
+    left = json.loads(served.kubectl("get", "httproutes", "-o", "json"))["items"]
+    assert [one["metadata"]["generation"] for one in left] == [1]

@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 
-from tests.cluster.lab import ROOT, Lab
+from tests.cluster.lab import ROOT, Lab, killed_at, read_until
 
 DEV = ROOT / ".venvs" / "dev" / "bin" / "python"
 
@@ -24,10 +23,7 @@ def deployments(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 def test_what_is_served_is_listed_promoted_rolled_back_and_deleted(served: Lab) -> None:
     process = served.start("pvc://models/two")
-    assert process.stdout
-    for line in process.stdout:
-        if "route: 20 %" in line:
-            break
+    read_until(process, "route: 20 %")
     listed = json.loads(deployments(served, "list", "--json").stdout)
     assert [(one["service"], one["stable"]["version"], one["canary"]["version"]) for one in listed] == [
         ("flights", "one", "two")
@@ -56,14 +52,8 @@ def test_what_is_served_is_listed_promoted_rolled_back_and_deleted(served: Lab) 
 
 
 def test_rolling_back_drops_a_canary_that_a_dead_run_left(served: Lab) -> None:
-    process = served.start("pvc://models/two")
-    assert process.stdout
-    for line in process.stdout:
-        if "route: 20 %" in line:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     with served.client() as client:
+        killed_at(served.start("pvc://models/two"), "route: 20 %")
         ended = deployments(served, "rollback", "flights", "--take-over")
         assert (ended.returncode, "the canary is removed" in ended.stdout) == (0, True), ended.stderr
         client.models.clear()
