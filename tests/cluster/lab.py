@@ -37,6 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "slow": {"seconds": 0.2},
     "failing": {"failing": 0.5},
     "shifted": {"shift": 0.3},
+    "dying": {"requests": 5},
     "crashing": {"crash": True},
 }
 

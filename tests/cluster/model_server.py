@@ -1,11 +1,13 @@
 """A model server that behaves as its model says; runs in a pod, with nothing but the standard library.
 
 /mnt/models/behaviour.json: `offset` is added to each prediction, `shift` to those of requests with one row, `seconds` a
-request takes, `failing` is the share of requests that end with 500, `crash` ends the process at its start.
+request takes, `failing` is the share of requests that end with 500, `crash` ends the process at its start, and the
+request after `requests` others with one row.
 """
 
 import itertools
 import json
+import math
 import os
 import signal
 import sys
@@ -41,7 +43,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         # A request with many rows is a golden test: it must not see these faults.
         alone = len(rows) == 1
-        failed = bool(every) and alone and next(NUMBERS) % every == 0
+        number = next(NUMBERS) if alone else 0
+        if number > BEHAVIOUR.get("requests", math.inf):
+            os._exit(1)
+        failed = bool(every) and alone and number % every == 0
         added = BEHAVIOUR.get("offset", 0) + (BEHAVIOUR.get("shift", 0) if alone else 0)
         predictions = [{"probability": row["x"] / 2 + added} for row in rows]
         body = {"predictions": predictions, "model": BEHAVIOUR.get("name")}

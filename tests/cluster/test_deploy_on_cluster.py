@@ -72,12 +72,13 @@ def test_a_quota_is_named(served: Lab, pods: int, service: str) -> None:
         ("slow", r"at 20 % of the traffic: a request takes"),
         ("failing", r"at 20 % of the traffic: .* requests failed"),
         ("shifted", r"at 20 % of the traffic: the predictions differ by"),
+        ("dying", r"at 20 % of the traffic: \d+ restarts"),
     ],
 )
 def test_a_canary_that_is_worse_is_rolled_back(served: Lab, model: str, cause: str) -> None:
     with served.client() as client:
-        # What the canary answers itself.
-        client.tolerates = "as told" if model == "failing" else ""
+        # What the canary answers itself, or the gateway for it.
+        client.tolerates = {"failing": "as told", "dying": "Bad Gateway"}.get(model, "")
         decision = served.deploy(model)
         assert decision["verdict"] == "fail"
         assert re.search(cause, decision["reason"]), decision["reason"]
