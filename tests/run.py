@@ -60,6 +60,7 @@ SUITES = (
     Suite("tfdv", TFDV, ("tests/validate_data",)),
     Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving")),
     Suite("local", DEV, ("tests/local",)),
+    Suite("fuzz", DEV, ("tests/fuzz",)),
     Suite("images", DEV, ("tests/images",)),
     Suite("cluster", BASE, ("tests/cluster",)),
 )

@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+NOTHING_IS_LOADED = "this server has one model, for as long as it runs: nothing is loaded or unloaded"
+
 
 class RequestError(Exception):
     """The client's fault, or a lack of room; the message names row, feature, value and what would be right."""
 
     def __init__(self, message: str, status: int = 400, retry_after: int | None = None) -> None:
         """Args: status: of HTTP. retry_after: seconds."""
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))  # names of features and models may hold anything
         self.status = status
         self.retry_after = retry_after
 
@@ -17,6 +19,11 @@ class RequestError(Exception):
 def overloaded(what: str) -> RequestError:
     """The answer when there is no room for a request."""
     return RequestError(f"overloaded: {what}; try again in a second, or add replicas", 503, retry_after=1)
+
+
+def no_version(name: str, version: str, served: str) -> str:
+    """Says that the model is served in another version."""
+    return f"model '{name}' has no version '{version[:60]}' here, but '{served}'"
 
 
 def hint(name: str, known: Iterable[str]) -> str:

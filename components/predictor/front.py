@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from components.predictor import metrics, responses
-from components.predictor.faults import RequestError, overloaded
+from components.predictor import metrics, openapi, responses
+from components.predictor.faults import NOTHING_IS_LOADED, RequestError, no_version, overloaded
 from components.predictor.predictor import Predictor
 from components.predictor.settings import Settings
 
@@ -27,6 +27,7 @@ _MODEL_PATH = re.compile(
     r"/v1/models/(?P<v1>[^/]+):(?P<verb>predict|explain)"
     r"|/v2/models/(?P<v2>[^/]+)(/versions/(?P<version>[^/]+))?(/(?P<part>infer|ready))?"
 )
+_LEFT_TO_KSERVE = ("/", "/metrics", "/v1/models", "/v2", "/v2/models", "/v2/health/live", "/v2/health/ready")
 _JSON = b"application/json"
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
@@ -43,6 +44,8 @@ class Front:
         self._settings = settings
         self._page = PAGE.read_bytes()
         self._metadata = responses.model_metadata(predictor.facts)
+        self._document = openapi.document(predictor.facts, settings)
+        self._left_to_kserve = {*_LEFT_TO_KSERVE, f"/v1/models/{predictor.facts.name}"}
         self._in_flight = 0
         metrics.IN_FLIGHT.set(0)
 
@@ -99,7 +102,7 @@ class Front:
         if name != facts.name:
             raise RequestError(f"there is no model '{name[:60]}'; this server has '{facts.name}'", 404)
         if version not in (None, facts.version):
-            raise RequestError(f"model '{name}' has no version '{version[:60]}' here, but '{facts.version}'", 404)
+            raise RequestError(no_version(name, version, facts.version), 404)
         if match["verb"] == "explain":
             raise RequestError(f"model '{name}' has no explainer", 404)
         if not match["verb"] and match["part"] != "infer":
@@ -130,7 +133,7 @@ class Front:
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         limit = self._settings.max_body_bytes
-        if headers.get(b"content-encoding", b"identity") != b"identity":
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise RequestError("compressed bodies are not taken; send the body as it is", 415)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
@@ -153,8 +156,15 @@ class Front:
         if path == "/" and method == "GET" and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
             await _send(send, 200, self._page, [(b"content-type", b"text/html; charset=utf-8")])
         elif path.startswith("/v2/repository"):
-            error = "this server has one model, for as long as it runs: nothing is loaded or unloaded"
+            await _send(send, 404, responses.as_json({"error": NOTHING_IS_LOADED}), [])
+        elif path != "/openapi.json" and path not in self._left_to_kserve:
+            error = f"there is nothing at {path[:100]!r}; /openapi.json describes what there is, the page at / tries it"
             await _send(send, 404, responses.as_json({"error": error}), [])
+        elif method != "GET":
+            error = f"{method} is not allowed here; use GET"
+            await _send(send, 405, responses.as_json({"error": error}), [(b"allow", b"GET")])
+        elif path == "/openapi.json":
+            await _send(send, 200, self._document, [])
         else:
             await self._app(scope, receive, send)
 

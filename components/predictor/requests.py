@@ -22,15 +22,16 @@ EXAMPLES = "examples"
 NULL_MARKERS = "null_markers"
 """A request's parameter: NaN, the smallest int64 and "" in its binary or gRPC tensors stand for missing values."""
 
+_MOST_DIGITS = 18  # of a length; Python refuses to read thousands
 _BODY_KEYS = ("instances", "signature_name")
-_SIGNATURES = ("serving_default", "serve_tf_examples")
+SIGNATURES = ("serving_default", "serve_tf_examples")
 _NUMPY: Mapping[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
 }  # fmt: skip
 _INTEGER_TYPES = frozenset(name for name in _NUMPY if "INT" in name)
-_TAKES: Mapping[str, frozenset[str]] = {
+TAKES: Mapping[str, frozenset[str]] = {
     "string": frozenset({"BYTES"}),
     "int64": _INTEGER_TYPES,
     "float32": _INTEGER_TYPES | {"FP16", "FP32", "FP64"},
@@ -72,7 +73,10 @@ def parse_json(body: bytes) -> Any:
         reason = str(error)
     if b"NaN" in body or b"Infinity" in body or "infinity" in reason:
         try:
-            return json.loads(body.decode())
+            parsed = json.loads(body.decode())
+            # Half of a surrogate pair, which no text may have, fails here.
+            json.dumps(parsed, ensure_ascii=False).encode()
+            return parsed
         except (ValueError, RecursionError):
             pass
     raise RequestError(f"the body is no JSON: {reason}" if body else "the body is empty; send JSON")
@@ -94,8 +98,8 @@ def from_rows(parsed: Any, spec: ModelSpec, max_rows: int) -> Arrays:
     for key in parsed:
         if key not in _BODY_KEYS:
             raise RequestError(f"the body has an unknown key '{key[:60]}'; {hint(key, _BODY_KEYS)}")
-    if parsed.get("signature_name", _SIGNATURES[0]) not in _SIGNATURES:
-        raise RequestError(f"unknown signature_name {shown(parsed['signature_name'])}; {hint('', _SIGNATURES)}")
+    if parsed.get("signature_name", SIGNATURES[0]) not in SIGNATURES:
+        raise RequestError(f"unknown signature_name {shown(parsed['signature_name'])}; {hint('', SIGNATURES)}")
     if "instances" not in parsed:
         raise RequestError('the body has no "instances": a list of rows, each an object: {feature: value, …}')
     rows = parsed["instances"]
@@ -182,7 +186,7 @@ def parse_columns(body: bytes, json_length: str | None) -> ColumnRequest:
     """
     binary = b""
     if json_length is not None:
-        if not json_length.isdecimal() or int(json_length) > len(body):
+        if not json_length.isdecimal() or len(json_length) > _MOST_DIGITS or int(json_length) > len(body):
             raise RequestError(
                 f"Inference-Header-Content-Length is {shown(json_length)}, the body has {len(body)} bytes"
             )
@@ -211,7 +215,7 @@ def parse_columns(body: bytes, json_length: str | None) -> ColumnRequest:
         tensors.append(Tensor(given["name"], given.get("datatype"), given.get("shape"), data))
     if binary:
         raise RequestError(f"{len(binary)} bytes behind the JSON belong to no input; set binary_data_size")
-    outputs = parsed.get("outputs") or []
+    outputs = [] if parsed.get("outputs") is None else parsed["outputs"]
     if not isinstance(outputs, list) or not all(
         isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
     ):
@@ -220,16 +224,25 @@ def parse_columns(body: bytes, json_length: str | None) -> ColumnRequest:
         id=request_id,
         tensors=tensors,
         outputs=[output["name"] for output in outputs],
-        null_markers=parameters.get(NULL_MARKERS) is True,
-        binary_outputs=parameters.get("binary_data_output") is True
-        or any(_object(output, "parameters").get("binary_data") is True for output in outputs),
+        null_markers=_flag(parameters, NULL_MARKERS),
+        binary_outputs=_flag(parameters, "binary_data_output")
+        or any(_flag(_object(output, "parameters"), "binary_data") for output in outputs),
     )
 
 
 def _object(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = holder.get(key) or {}
+    value = holder.get(key)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise RequestError(f'"{key}" is {shown(value)}; give an object')
+    return value
+
+
+def _flag(parameters: Mapping[str, Any], name: str) -> bool:
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise RequestError(f"the parameter {name} is {shown(value)}; give true or false")
     return value
 
 
@@ -282,7 +295,7 @@ def _rows(tensor: Tensor) -> int:
 
 
 def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -> Array:
-    if not isinstance(tensor.datatype, str) or tensor.datatype not in _TAKES[i.dtype]:
+    if not isinstance(tensor.datatype, str) or tensor.datatype not in TAKES[i.dtype]:
         takes = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}[i.dtype]
         raise RequestError(f"input '{i.name}' has the datatype {shown(tensor.datatype)}; the model takes {takes}")
     if isinstance(tensor.data, list):

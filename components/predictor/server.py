@@ -16,6 +16,7 @@ from kserve.protocol.dataplane import DataPlane
 
 from components.predictor import responses
 from components.predictor.front import Front
+from components.predictor.grpc_front import GrpcFront
 from components.predictor.predictor import Predictor
 from components.predictor.settings import Settings
 
@@ -60,13 +61,10 @@ class Server(ModelServer):  # type: ignore[misc]
         # KServe reads these from its own command line only.
         options = kserve.model_server.args
         options.configure_logging = False
-        options.grpc_max_receive_message_length = settings.max_body_bytes
-        options.grpc_max_send_message_length = -1
         repository = _Repository()
         super().__init__(
             http_port=settings.http_port,
-            grpc_port=settings.grpc_port,
-            enable_grpc=settings.grpc_port != 0,
+            enable_grpc=False,
             registered_models=repository,
             enable_latency_logging=False,
             grace_period=int(settings.grace_seconds + 0.999),
@@ -83,6 +81,9 @@ class Server(ModelServer):  # type: ignore[misc]
         # What lives now lives on; without it, each full collection walks through all of TensorFlow's modules.
         gc.collect()
         gc.freeze()
+        if self._settings.grpc_port:
+            self._grpc_server = GrpcFront(self.dataplane, self._predictor.facts.version, self._settings)
+            self.servers.append(self._grpc_server.start())
         self.start([self._predictor])
 
     def setup_event_loop(self) -> None:

@@ -1,11 +1,13 @@
-"""Trains, exports and predicts with a small model of each task: `python -m tests.predictor.export_models <folder>`.
+"""Trains, exports and predicts with a small model of each task, or of those that are named.
 
-Runs in the tensorflow environment; the server's has no Keras and no TFT. The server's tests start it.
+`python -m tests.predictor.export_models <folder> [<kind> …]` runs in the tensorflow environment: the server's has no
+Keras and no TFT. The server's tests start it.
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,9 @@ from tests.train_model import projects
 KINDS = ("binary", "multiclass", "regression")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, kinds: Sequence[str]) -> None:
     """Writes <folder>/<kind>/model, rows.parquet beside it, and what the model says: expected.npz, predictions."""
-    for kind in KINDS:
+    for kind in kinds:
         version = folder / kind
         version.mkdir(parents=True)
         trained = projects.trained(kind)
@@ -52,4 +54,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] or KINDS)
