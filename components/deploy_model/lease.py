@@ -61,8 +61,9 @@ class DeploymentLease:
         Raises:
             UnavailableError: others deploy until the deadline, or took the lease over.
         """
-        if take_over and (live := self._cluster.get(LEASE, self.name)) is not None and _is_held(live):
-            self._write(live, self._holder)
+        if take_over and _is_held(self._cluster.get(LEASE, self.name)):
+            while not self._write(self._cluster.get(LEASE, self.name), self._holder):
+                self._cluster.pause(0.2, f"{self.name} is changed by others all the time")
             self._cluster.pause(_NOTICE_SECONDS, "the other deployment stops")
         while not self._take():
             self._cluster.pause(1.0, f"another deployment of service '{self._service}' is under way")
@@ -76,25 +77,39 @@ class DeploymentLease:
 
     def _take(self) -> bool:
         live = self._cluster.get(LEASE, self.name)
-        if live is not None and live["spec"].get("holderIdentity") != self._holder and _is_held(live):
+        if _holder_of(live) != self._holder and _is_held(live):
             return False
         return self._write(live, self._holder)
 
     def _renew(self) -> None:
         if time.monotonic() - self._renewed < _RENEW_SECONDS:
             return
-        live = self._cluster.get(LEASE, self.name)
-        holder = (live or {}).get("spec", {}).get("holderIdentity")
-        if holder != self._holder or not self._write(live, self._holder):
-            raise UnavailableError(
-                f"service '{self._service}': {holder or 'somebody'} has taken the deployment over; see what it did "
-                "before you start the run again"
-            )
+        self._cluster.on_pause = lambda: None  # what is waited for in here must not lead here again
+        try:
+            if holder := self._rewrite(self._holder):
+                raise UnavailableError(
+                    f"service '{self._service}': {holder} has taken the deployment over; see what it did before you "
+                    "start the run again"
+                )
+        finally:
+            self._cluster.on_pause = self._renew
 
     def _release(self) -> None:
-        live = self._cluster.get(LEASE, self.name)
-        if live and live["spec"].get("holderIdentity") == self._holder:
-            self._write(live, None)
+        self._rewrite(None)
+
+    def _rewrite(self, holder: str | None) -> str:
+        """Writes a lease that is ours, until nobody else writes it at the same time.
+
+        Returns:
+            Who has it; empty: it was ours.
+        """
+        while True:
+            live = self._cluster.get(LEASE, self.name)
+            if (other := _holder_of(live)) != self._holder:
+                return other or "somebody"
+            if self._write(live, holder):
+                return ""
+            self._cluster.pause(0.2, f"{self.name} is changed by others all the time")
 
     def _write(self, live: Object | None, holder: str | None) -> bool:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -139,8 +154,12 @@ class DeploymentLease:
         return Served.model_validate(json.loads(text)) if text else None
 
 
-def _is_held(live: Object) -> bool:
-    spec = live.get("spec", {})
+def _holder_of(live: Object | None) -> str:
+    return str((live or {}).get("spec", {}).get("holderIdentity") or "")
+
+
+def _is_held(live: Object | None) -> bool:
+    spec = (live or {}).get("spec", {})
     if not spec.get("holderIdentity") or not spec.get("renewTime"):
         return False
     renewed = datetime.fromisoformat(str(spec["renewTime"]))

@@ -1,5 +1,6 @@
 """What deploy_model does to a cluster, step by step. Needs: the venv twin of the base image."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from components.deploy_model import deployment as module
-from components.deploy_model.cluster import HTTP_ROUTE, INFERENCE_SERVICE, LEASE, SERVING_RUNTIME
+from components.deploy_model.cluster import HTTP_ROUTE, INFERENCE_SERVICE, LEASE, SERVING_RUNTIME, ConflictError
 from components.deploy_model.decision import Decision
 from components.deploy_model.deployment import Candidate, ServiceDeployment, require_name
 from components.deploy_model.inference_service import storage_uri_of
@@ -247,6 +248,40 @@ def test_a_run_stops_when_its_lease_was_taken_over(cluster: SimulatedCluster, mo
     monkeypatch.setattr(cluster, "write", steal)
     with pytest.raises(UnavailableError, match="somebody else has taken the deployment over"):
         deploy(cluster, "s3://good/v0002/")
+
+
+def test_a_lease_that_others_write_on_stays_the_runs(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.deploy_model.lease._RENEW_SECONDS", -1.0)
+    write, asked = cluster.write, itertools.count()
+
+    def conflict_every_third_time(kind: object, wanted: dict[str, object]) -> dict[str, object]:
+        if kind is LEASE and next(asked) % 3 == 1:
+            raise ConflictError
+        return write(kind, wanted)
+
+    monkeypatch.setattr(cluster, "write", conflict_every_third_time)
+    for uri in ("s3://good/v0001/", "s3://good/v0002/"):
+        assert deploy(cluster, uri).verdict == "pass"
+        assert cluster.objects[LEASE, "flights-deployment"]["spec"].get("holderIdentity") is None
+
+
+def test_a_lease_is_renewed_when_the_api_server_answers_again(
+    cluster: SimulatedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(cluster, "s3://good/v0001/")
+    monkeypatch.setattr("components.deploy_model.lease._RENEW_SECONDS", -1.0)
+    get, failures = cluster.get, iter(range(2000))
+
+    def fail_after_the_first_step(kind: object, name: str) -> dict[str, object] | None:
+        while kind is LEASE and len(cluster.traffic) > 1 and next(failures, None) is not None:
+            cluster.pause(0.01, "the API server does not answer")
+        return get(kind, name)
+
+    monkeypatch.setattr(cluster, "get", fail_after_the_first_step)
+    assert deploy(cluster, "s3://good/v0002/").action == "promoted"
+    assert next(failures, None) is None
 
 
 def test_rolling_back_by_hand_restores_the_model_before(cluster: SimulatedCluster) -> None:
