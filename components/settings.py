@@ -494,8 +494,8 @@ class Canary(Section):
 class Deployment(Section):
     """Where and how a published model is served."""
 
-    target: Literal["none", "kserve"] = "none"
-    """none: the run ends with the published model."""
+    target: Literal["local", "kserve"] = "local"
+    """local: the run ends with the published model, which `make serve` serves."""
     namespace: Name = "lockgate"
     service: str = ""
     """Name of the InferenceService and of the model in URLs; empty: the project's."""

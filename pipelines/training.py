@@ -30,7 +30,7 @@ def training(
     prices: dict,
     config: dict,
     deployment: dict = {},  # noqa: B006  (compiled to a constant)
-    deployment_target: str = "none",
+    deployment_target: str = "local",
     schema: str = "",
     user_module: str = "",
     prediction_columns: list = [],  # noqa: B006  (compiled to a constant)
