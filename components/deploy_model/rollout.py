@@ -27,6 +27,8 @@ _NEVER = ("not found", "didn't find available persistent volumes")
 """What a scheduler says when waiting does not help."""
 _TRIED_AGAIN = "the object has been modified"
 """In an error of KServe that goes away by itself."""
+_REPEATED = 5
+"""How often KServe must have met an error: it tries again at once, and one that stays is there 10 times in seconds."""
 _GRACE_SECONDS = 10
 """After a change, how long what KServe says may be about the state before."""
 
@@ -136,7 +138,7 @@ def _controller_error(events: Sequence[Object], since: datetime) -> str:
     for event in events:
         if event["involvedObject"].get("kind") != "InferenceService" or event.get("reason") != "InternalError":
             continue
-        final = _TRIED_AGAIN not in event.get("message", "")
+        final = _TRIED_AGAIN not in event.get("message", "") and (event.get("count") or 1) >= _REPEATED
         if final and (moment := _time_of(event)) and datetime.fromisoformat(moment) >= since.replace(microsecond=0):
             return f"KServe: {_line(event.get('message', ''))}"
     return ""

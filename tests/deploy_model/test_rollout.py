@@ -123,6 +123,14 @@ def test_an_error_of_kserve_that_goes_away_by_itself_does_not_count() -> None:
     assert judged(record).state == "under way"
 
 
+def test_an_error_that_kserve_met_once_does_not_count() -> None:
+    """As when its controller is stopped in the middle."""
+    record = recorded("scheme")
+    for event in record["observed"]["events"]:
+        event |= {"count": 1, "message": "fails to reconcile predictor: Post …: context canceled"}
+    assert judged(record).state == "under way"
+
+
 def test_restarts_and_events_are_read() -> None:
     observed = recorded("crash")["observed"]
     assert restarts(observed["pods"]) == 2
