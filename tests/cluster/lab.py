@@ -223,6 +223,13 @@ class Client:
         self._stopped.set()
         self._thread.join()
 
+    def next_models(self) -> set[str]:
+        """Tells who answers from now on."""
+        time.sleep(1)  # what is under way ends
+        self.models.clear()
+        time.sleep(2)
+        return set(self.models)
+
     def _run(self) -> None:
         while not self._stopped.wait(0.02):
             self.requests += 1

@@ -56,7 +56,7 @@ def test_rolling_back_drops_a_canary_that_a_dead_run_left(served: Lab) -> None:
         killed_at(served.start("pvc://models/two"), "route: 20 %")
         ended = deployments(served, "rollback", "flights", "--take-over")
         assert (ended.returncode, "the canary is removed" in ended.stdout) == (0, True), ended.stderr
-        client.models.clear()
+        assert client.next_models() == {"one"}
     assert "canary" not in served.kubectl("get", "isvc,deployments,hpa", "-o", "name")
 
 
