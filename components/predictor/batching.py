@@ -30,6 +30,7 @@ class Job:
     rows: int
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Arrays]"
+    observed: bool = True
     queued_at: float = field(default_factory=time.perf_counter)
     taken_at: float = 0.0
     done_at: float = 0.0
@@ -51,7 +52,7 @@ class Batcher:
             predict: takes and gives arrays, [rows].
             max_batch_rows: that requests are put together up to; a larger request goes alone.
             max_queue_rows: that may wait.
-            observe: told inputs, outputs and rows of each batch, after its answers went out.
+            observe: told inputs, outputs and rows of each batch of observed jobs, after its answers went out.
         """
         self._predict = predict
         self._max_batch_rows = max_batch_rows
@@ -70,8 +71,13 @@ class Batcher:
         """How many requests wait."""
         return len(self._jobs)
 
-    async def predict(self, arrays: Arrays, rows: int) -> tuple[Arrays, Job]:
+    async def predict(self, arrays: Arrays, rows: int, observed: bool = True) -> tuple[Arrays, Job]:
         """Predicts rows, together with those of other requests that wait.
+
+        Args:
+            arrays: by feature, [rows].
+            rows: how many.
+            observed: `observe` is told of them; false: nobody asked for their predictions.
 
         Returns:
             The outputs, and when what happened.
@@ -80,7 +86,7 @@ class Batcher:
             RequestError: the queue is full.
         """
         loop = asyncio.get_running_loop()
-        job = Job(arrays, rows, loop, loop.create_future())
+        job = Job(arrays, rows, loop, loop.create_future(), observed)
         with self._changed:
             if self._closed:
                 raise overloaded("the server stops")
@@ -125,7 +131,7 @@ class Batcher:
         jobs: list[Job] = []
         rows = 0
         now = time.perf_counter()
-        while self._jobs and (not jobs or rows + self._jobs[0].rows <= self._max_batch_rows):
+        while self._jobs and (not jobs or self._fits(self._jobs[0], jobs[0], rows)):
             job = self._jobs.popleft()
             self._rows -= job.rows
             if not job.future.cancelled():  # else the client went away
@@ -133,6 +139,9 @@ class Batcher:
                 rows += job.rows
                 jobs.append(job)
         return jobs
+
+    def _fits(self, job: Job, first: Job, rows: int) -> bool:
+        return rows + job.rows <= self._max_batch_rows and job.observed == first.observed
 
     def _run(self, jobs: Sequence[Job]) -> None:
         try:
@@ -151,7 +160,8 @@ class Batcher:
         for job in jobs:
             job.done_at = now
         jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
-        self._uncounted.append((arrays, outputs, sum(job.rows for job in jobs)))
+        if jobs[0].observed:
+            self._uncounted.append((arrays, outputs, sum(job.rows for job in jobs)))
 
     def _count(self) -> None:
         for batch in self._uncounted:

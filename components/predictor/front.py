@@ -63,8 +63,8 @@ class Front:
         given = headers.get(b"x-request-id", b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
         protocol = "v1" if match["v1"] else "v2"
-        is_prediction = method == "POST" and (match["verb"] == "predict" or match["part"] == "infer")
-        if is_prediction:
+        calls_model = method == "POST" and (match["verb"] or match["part"] == "infer")
+        if calls_model:
             self._in_flight += 1
             metrics.IN_FLIGHT.inc()
         extra: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id)]
@@ -87,10 +87,13 @@ class Front:
             status = 500
             body = responses.as_json({"error": f"internal error; the server's log has it under {request_id.decode()}"})
         finally:
-            if is_prediction:
+            if calls_model:
                 self._in_flight -= 1
                 metrics.IN_FLIGHT.dec()
-                metrics.REQUESTS.labels(protocol, str(status)).inc()
+                if match["verb"] == "explain":  # not among those of predictions, which judge a canary
+                    metrics.EXPLANATIONS.labels(str(status)).inc()
+                else:
+                    metrics.REQUESTS.labels(protocol, str(status)).inc()
         if status != 499:
             await _send(send, status, body, extra)
 
@@ -103,8 +106,6 @@ class Front:
             raise RequestError(f"there is no model '{name[:60]}'; this server has '{facts.name}'", 404)
         if version not in (None, facts.version):
             raise RequestError(no_version(name, version, facts.version), 404)
-        if match["verb"] == "explain":
-            raise RequestError(f"model '{name}' has no explainer", 404)
         if not match["verb"] and match["part"] != "infer":
             if method != "GET":
                 raise RequestError(f"{method} is not allowed here; use GET", 405)
@@ -118,6 +119,8 @@ class Front:
         if self._in_flight > self._settings.max_in_flight:
             raise overloaded(f"{self._settings.max_in_flight:,} requests are in flight, as many as allowed")
         body = await self._body(headers, receive)
+        if match["verb"] == "explain":
+            return await self._predictor.explain_rows(body), []
         if match["v1"]:
             return await self._predictor.answer_rows(body, request_id), []
         length = headers.get(b"inference-header-content-length")

@@ -12,10 +12,11 @@ from kserve.protocol.infer_type import InferRequest
 
 from components.predictor import metrics, requests, responses
 from components.predictor.batching import Batcher, Job
-from components.predictor.faults import RequestError
+from components.predictor.explanation import Explainer
+from components.predictor.faults import RequestError, overloaded
 from components.predictor.request_log import RequestLog
 from components.predictor.requests import ColumnRequest, Tensor
-from components.predictor.served_model import ServedModel
+from components.predictor.served_model import ServedModel, arrays_of
 from components.predictor.settings import Settings
 from components.rows import Arrays
 
@@ -23,6 +24,7 @@ Answer = TypeVar("Answer")
 
 _LARGE = 64 * 1024  # bytes of a request from which its decoding would hold up others, so another thread does it
 _MANY = 500  # rows, the same for encoding
+_MOST_EXPLAINING = 32  # requests at one time: explaining takes so much of the model that more would not end in time
 
 
 class Predictor(InferenceModel):  # type: ignore[misc]
@@ -43,6 +45,15 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         self._log = log
         self._row_metrics = metrics.RowMetrics(model.facts)
         self._batcher = Batcher(model.predict, settings.max_batch_rows, settings.max_queue_rows, self._count_batch)
+        self._explainer = Explainer(
+            self.facts.spec,
+            arrays_of([self.facts.example], self.facts.spec.inputs),
+            self._predict_mixed,
+            settings.explanation_permutations,
+            settings.max_batch_rows,
+        )
+        self._explaining = 0
+        self._turn = asyncio.Lock()
         metrics.QUEUE.set_function(lambda: self._batcher.queued)
         self._seconds = {
             protocol: [metrics.SECONDS.labels(protocol, phase) for phase in metrics.PHASES]
@@ -74,6 +85,35 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         return await self._answer(
             "v1", request_id, len(body), decode, lambda outputs: responses.rows_of(outputs, self.facts.outputs)
         )
+
+    async def explain_rows(self, body: bytes) -> bytes:
+        """Explanations, in the manner of protocol v1. They are not logged, and counted apart from predictions.
+
+        Raises:
+            RequestError: the request is at fault, there is no room, or explanation is switched off.
+        """
+        if not self._settings.max_explained_rows:
+            raise RequestError("explanation is switched off; start the server with max_explained_rows above 0", 404)
+
+        def decode() -> Arrays:
+            return requests.from_rows(requests.parse_json(body), self.facts.spec, self._settings.max_explained_rows)
+
+        if self._explaining >= _MOST_EXPLAINING:
+            raise overloaded(f"{_MOST_EXPLAINING} requests for explanations are in flight, as many as allowed")
+        self._explaining += 1
+        try:
+            with metrics.EXPLANATION_SECONDS.time():
+                arrays = await _decoded(decode, len(body))
+                explanations = []
+                for index in range(len(next(iter(arrays.values())))):
+                    # One row at a time: a prediction waits for one call of the model at most, however many explain.
+                    async with self._turn:
+                        explanations.append(await self._explainer.explain(arrays, index))
+                answer = responses.explanations_of(explanations, self.facts)
+        finally:
+            self._explaining -= 1
+        metrics.EXPLAINED_ROWS.inc(len(explanations))
+        return answer
 
     async def answer_columns(self, body: bytes, json_length: str | None, request_id: str) -> tuple[bytes, int | None]:
         """Open Inference Protocol over REST.
@@ -167,17 +207,10 @@ class Predictor(InferenceModel):  # type: ignore[misc]
     ) -> Answer:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
-        arrays = await loop.run_in_executor(None, decode) if size > _LARGE else decode()
+        arrays = await _decoded(decode, size)
         decoded = time.perf_counter()
         rows = len(next(iter(arrays.values())))
-        try:
-            outputs, job = await self._batcher.predict(arrays, rows)
-        except RequestError:
-            raise
-        except Exception as error:
-            if self._model.is_input_error(error):
-                raise RequestError(f"the model refuses the rows: {str(error).splitlines()[0][:300]}") from error
-            raise
+        outputs, job = await self._predict(arrays, rows)
         predicted = time.perf_counter()
         responses.refuse_unspeakable(outputs, self.facts.outputs)
         answer = await loop.run_in_executor(None, encode, outputs) if rows > _MANY else encode(outputs)
@@ -187,6 +220,21 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         if self._log:
             self._log.add(request_id, rows, arrays, outputs)
         return answer
+
+    async def _predict(self, arrays: Arrays, rows: int, observed: bool = True) -> tuple[Arrays, Job]:
+        try:
+            return await self._batcher.predict(arrays, rows, observed)
+        except RequestError:
+            raise
+        except Exception as error:
+            if self._model.is_input_error(error):
+                raise RequestError(f"the model refuses the rows: {str(error).splitlines()[0][:300]}") from error
+            raise
+
+    async def _predict_mixed(self, arrays: Arrays, rows: int) -> Arrays:
+        """Predicts rows that an explanation made up."""
+        outputs, _ = await self._predict(arrays, rows, observed=False)
+        return outputs
 
     def _count(self, protocol: str, rows: int, times: tuple[float, float, Job, float, float]) -> None:
         started, decoded, job, predicted, encoded = times
@@ -200,6 +248,10 @@ class Predictor(InferenceModel):  # type: ignore[misc]
     def _count_batch(self, arrays: Arrays, outputs: Arrays, rows: int) -> None:
         metrics.BATCH_ROWS.observe(rows)
         self._row_metrics.count(arrays, outputs)
+
+
+async def _decoded(decode: Callable[[], Arrays], size: int) -> Arrays:
+    return await asyncio.get_running_loop().run_in_executor(None, decode) if size > _LARGE else decode()
 
 
 def _content(tensor: Any) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 
 from components.model_spec import ModelOutput
+from components.predictor.explanation import Explanation
 from components.predictor.faults import RequestError, hint
 from components.predictor.served_model import Facts
 from components.rows import Arrays
@@ -23,9 +24,29 @@ def as_json(value: Any) -> bytes:
 
 def rows_of(outputs: Arrays, specs: Sequence[ModelOutput]) -> bytes:
     """Protocol v1: {"predictions": [{output: value, …}, …]}."""
-    names = [output.name for output in specs]
-    columns = [_listed(outputs[output.name], output) for output in specs]
-    return as_json({"predictions": [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]})
+    return as_json({"predictions": _rows(outputs, specs)})
+
+
+def explanations_of(explanations: Sequence[Explanation], facts: Facts) -> bytes:
+    """Protocol v1: {"explanations": [{"prediction": {output: value, …}, …, "contributions": {feature: number, …}}, …]}.
+
+    The reference row is beside them, with a null for each missing value.
+    """
+    listed = [
+        {
+            "prediction": _rows(explanation.outputs, facts.outputs)[0],
+            "output": explanation.output,
+            **({} if explanation.class_name is None else {"class": explanation.class_name}),
+            "value": np.float32(explanation.value),
+            "reference": np.float32(explanation.reference),
+            "contributions": {name: np.float32(share) for name, share in explanation.contributions.items()},
+            "exact": explanation.exact,
+        }
+        for explanation in explanations
+    ]
+    return as_json(
+        {"explanations": listed, "reference": {i.name: facts.example.get(i.name) for i in facts.spec.inputs}}
+    )
 
 
 def columns_of(outputs: Arrays, specs: Sequence[ModelOutput], facts: Facts, request_id: str) -> bytes:
@@ -130,6 +151,12 @@ def model_metadata(facts: Facts) -> bytes:
             "properties": properties,
         }
     )
+
+
+def _rows(outputs: Arrays, specs: Sequence[ModelOutput]) -> list[dict[str, Any]]:
+    names = [output.name for output in specs]
+    columns = [_listed(outputs[output.name], output) for output in specs]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _listed(values: Any, output: ModelOutput) -> list[Any]:

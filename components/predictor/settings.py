@@ -32,6 +32,10 @@ class Settings(BaseModel):
     """Rows that may wait for the model; a request beyond is answered with 503 and Retry-After."""
     max_in_flight: PositiveInt = 1024
     """Requests that are read, predicted or answered at one time; one beyond is answered with 503 and Retry-After."""
+    max_explained_rows: Annotated[int, Field(ge=0)] = 20
+    """Rows that a request for explanations may have; more is answered with 400. 0: none is explained."""
+    explanation_permutations: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    """Orders of the features that are drawn to explain a row; even. With more, shares are closer and take longer."""
     drain_seconds: NonNegativeFloat = 3.0
     """After SIGTERM, how long requests are still taken while readiness says no, until the cluster sends no more."""
     grace_seconds: PositiveFloat = 15.0

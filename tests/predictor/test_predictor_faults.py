@@ -156,7 +156,6 @@ def test_a_large_body_is_refused_before_it_is_read(server: RunningServer) -> Non
         ("GET", "/v2/models/other", 404, "other"),
         ("POST", "/v2/models/toy/versions/7/infer", 404, "7"),
         ("GET", "/v2/models/toy/versions/7", 404, "7"),
-        ("POST", "/v1/models/toy:explain", 404, "explainer"),
         ("GET", ROWS, 405, "POST"),
         ("GET", COLUMNS, 405, "POST"),
         ("POST", "/v2/models/toy", 405, "GET"),
