@@ -40,8 +40,10 @@ def document(facts: Facts, settings: Settings) -> bytes:
     v1, v2 = f"/v1/models/{quote(facts.name, safe='')}", f"/v2/models/{quote(facts.name, safe='')}"
     version = {"name": "version", "in": "path", "required": True, "schema": {"enum": [facts.version]}}
     predict = _post("predict", "v1", "Predict rows", "PredictRequest", "PredictResponse", _row_bodies(facts))
+    explain = _post("explain", "v1", "Explain predictions", "ExplainRequest", "ExplainResponse", _row_bodies(facts))
     paths = {
         f"{v1}:predict": {"post": predict},
+        **({f"{v1}:explain": {"post": explain}} if settings.max_explained_rows else {}),
         "/v1/models": {"get": _get("listModelsV1", "v1", "List the model", {"$ref": "#/components/schemas/Models"})},
         v1: {"get": _get("modelStatusV1", "v1", "Tell whether the model is ready", _ready(facts), "503")},
         f"{v2}/infer": {"post": _infer("infer", facts)},
@@ -81,7 +83,10 @@ def document(facts: Facts, settings: Settings) -> bytes:
             },
             "paths": paths,
             "components": {
-                "schemas": _schemas(facts, settings),
+                "schemas": {
+                    **_schemas(facts, settings),
+                    **(_explanation_schemas(facts, settings) if settings.max_explained_rows else {}),
+                },
                 "headers": {"RequestId": {"schema": _text(), "description": "The request's own id, or a new one."}},
                 "parameters": {
                     "RequestId": {
@@ -255,6 +260,31 @@ _EXAMPLES_TENSOR = {
     },
     "required": ["name", "datatype", "shape"],
 }
+
+
+def _explanation_schemas(facts: Facts, settings: Settings) -> Json:
+    types = {"string": "string", "int64": "integer", "float32": "number"}
+    return {
+        "ExplainRequest": _instances(settings.max_explained_rows),
+        "Explanation": _object(
+            {
+                "prediction": {"$ref": "#/components/schemas/Prediction"},
+                "output": {"enum": [output.name for output in facts.outputs]},
+                "class": _text(),
+                "value": _NUMBER,
+                "reference": _NUMBER,
+                "contributions": _object({i.name: _NUMBER for i in facts.spec.inputs}),
+                "exact": _FLAG,
+            },
+            optional=("class",),
+        ),
+        "ExplainResponse": _object(
+            {
+                "explanations": _list({"$ref": "#/components/schemas/Explanation"}),
+                "reference": _object({i.name: {"type": [types[i.dtype], "null"]} for i in facts.spec.inputs}),
+            }
+        ),
+    }
 
 
 def _instances(most: int) -> Json:
