@@ -182,10 +182,12 @@ class ServiceDeployment:
         at = self._percent()
         if at:
             self._say(f"an earlier run was stopped at {at} % of the traffic: going on there")
+        # Read before it has traffic: the first request may be the one that it does not survive.
+        restarts = rollout.restarts(self._pods(name))
         for percent in self.settings.canary.steps:
             if percent >= at:
                 self._route(percent)
-                self._watch(percent)
+                self._watch(percent, restarts)
 
     def _promote(self, candidate: Candidate) -> None:
         """Makes the stable service serve what the canary does; its traffic waits at the canary."""
@@ -419,23 +421,29 @@ class ServiceDeployment:
         live = self._cluster.get(HTTP_ROUTE, self.service) if self._routed else None
         return route.canary_percent(live, self.service)
 
-    def _watch(self, percent: int) -> None:
+    def _watch(self, percent: int, restarts: int) -> None:
         """Holds a step, and compares canary and stable.
 
+        Args:
+            percent: of the traffic.
+            restarts: of the canary's pods before they had any.
+
         Raises:
-            UnfitError: the canary is worse, or its pods crash.
+            UnfitError: the canary is worse, its pods crash, or none of them is ready.
         """
         limits, name = self.settings.canary, canary_name(self.service)
         started, end = time.monotonic(), time.monotonic() + limits.hold_seconds
         before = {one: self._counters(one) for one in (name, self.service)}
-        crashed = rollout.restarts(self._pods(name))
         while True:
-            now_crashed = rollout.restarts(self._pods(name)) - crashed
-            if now_crashed > 0:
-                raise UnfitError(f"{name}: at {percent} % of the traffic: {now_crashed} restarts (allowed: 0)")
+            pods = self._pods(name)
+            crashed = rollout.restarts(pods) - restarts
+            if crashed > 0:
+                raise UnfitError(f"{name}: at {percent} % of the traffic: {crashed} restarts (allowed: 0)")
             if time.monotonic() >= end:
                 break
             self._cluster.pause(min(5.0, max(0.1, end - time.monotonic())), f"step {percent} %")
+        if not any(map(rollout.is_ready, pods)):
+            raise UnfitError(f"{name}: at {percent} % of the traffic: none of its pods is ready")
         after = {one: self._counters(one) for one in (name, self.service)}
         seconds = time.monotonic() - started
         counted = {one: canary.total(before[one], after[one]) for one in before}

@@ -104,6 +104,12 @@ def restarts(pods: Sequence[Object]) -> int:
     )
 
 
+def is_ready(pod: Object) -> bool:
+    """Tells whether a pod gets requests."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
 def lines_of(events: Sequence[Object], last: int = 15) -> list[str]:
     """Writes the last events for people, oldest first."""
     ordered = sorted(events, key=_time_of)

@@ -34,7 +34,10 @@ class KilledError(BaseException):
 
 
 class SimulatedCluster(Cluster):
-    """Objects of one namespace; a model is what its URI says: good, wrong, broken, slow, or fickle (good as canary)."""
+    """Objects of one namespace.
+
+    A model is what its URI says: good, wrong, broken, slow, fickle (good as canary), dying or hanging (under traffic).
+    """
 
     def __init__(self, seconds: float = 1000.0) -> None:
         self.namespace = NAMESPACE
@@ -52,6 +55,11 @@ class SimulatedCluster(Cluster):
         self.refuses: set[str] = set()
         """Names of InferenceServices that an admission webhook refuses to write."""
         self.latency = {"good": 0.01, "fickle": 0.01, "slow": 0.1}
+        self.under_traffic: dict[str, Object] = {
+            "dying": {"containerStatuses": [{"name": "kserve-container", "restartCount": 1}]},
+            "hanging": {"conditions": [{"type": "Ready", "status": "False"}]},
+        }
+        """What pods have in their status then."""
         self.on_pause = lambda: None
         self._ids = itertools.count(1)
         self._left = seconds
@@ -116,7 +124,7 @@ class SimulatedCluster(Cluster):
 
     def ask_service(self, name: str, path: str, body: Any) -> httpx2.Response:
         assert path == f"/v1/models/{SERVICE_NAME}:predict"
-        value = {"good": 0.5, "slow": 0.5, "fickle": 0.5, "wrong": 0.9}[self._behaviour(name)]
+        value = 0.9 if self._behaviour(name) == "wrong" else 0.5
         if not self._is_tensorflow_serving(name):
             return httpx2.Response(200, json={"predictions": [{"probability": value} for _ in body["instances"]]})
         if any(one is None for row in body["instances"] for one in row.values()):
@@ -129,6 +137,8 @@ class SimulatedCluster(Cluster):
             return (
                 '# TYPE :tensorflow:serving:request_count counter\n:tensorflow:serving:request_count{status="OK"} 7\n'
             )
+        if self._behaviour(name) not in self.latency:
+            return None
         requests = self._requests[name] = self._requests.get(name, 0) + 1000
         seconds = requests * self.latency[self._behaviour(name)]
         return (
@@ -174,7 +184,9 @@ class SimulatedCluster(Cluster):
         self.objects[REPLICA_SET, name] = {"metadata": {"name": name, "uid": name, **owner}}
         self.objects[POD, name] = {
             "metadata": {"name": name, **owner},
-            "status": {} if good else {"containerStatuses": [waiting]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}
+            if good
+            else {"containerStatuses": [waiting]},
         }
         if good or (SERVICE, name) not in self.objects:
             self.objects[SERVICE, name] = {"metadata": {"name": name}, "uri": uri}
@@ -189,6 +201,7 @@ class SimulatedCluster(Cluster):
             assert (SERVICE, backend) in self.objects, f"traffic goes to {backend}, which is not there"
             assert self._behaviour(backend) != "wrong", f"traffic goes to {backend}, which answers wrongly"
             assert self._behaviour(backend) != "broken", f"traffic goes to {backend}, which does not run"
+            self.objects[POD, backend]["status"] |= self.under_traffic.get(self._behaviour(backend), {})
             self.ready_for = min(self.ready_for, self._ready_at[backend] - self._left)
         self.traffic.append(canary_percent(route, SERVICE_NAME))
         conditions = [

@@ -90,6 +90,8 @@ def test_the_same_model_again_changes_nothing(cluster: SimulatedCluster) -> None
     [
         ("s3://wrong/v0002/", r"2 of 2 rows differ .* row 0: probability is 0.9 instead of 0.5"),
         ("s3://broken/v0002/", r"image 'x' cannot be pulled"),
+        ("s3://dying/v0002/", r"at 10 % of the traffic: 1 restarts"),
+        ("s3://hanging/v0002/", r"at 10 % of the traffic: none of its pods is ready"),
         ("s3://slow/v0002/", r"at 10 % of the traffic: a request takes 100.0 ms in the mean \(allowed: 15.0 ms"),
     ],
 )
