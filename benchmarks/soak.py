@@ -232,6 +232,7 @@ class Client:
             "too large": (1, "413", lambda: self._post(self._rows_url, b" " * (8 * 2**20 + 1))),
             "cut off": (1, "no answer", self._cut),
             "metadata": (1, "200", self._metadata),
+            "explain": (1, "200", self._explain),
         }
 
     async def _post(
@@ -244,6 +245,13 @@ class Client:
     async def _v1(self) -> tuple[str, int]:
         rows = self._requests.rows()
         return await self._post(self._rows_url, self._requests.instances(rows), rows=len(rows))
+
+    async def _explain(self) -> tuple[str, int]:
+        """Explains one row; the request log has predictions only."""
+        code, _ = await self._post(
+            self._rows_url.replace(":predict", ":explain"), self._requests.instances(self._requests.rows()[:1])
+        )
+        return code, 0
 
     async def _v1_anew(self) -> tuple[str, int]:
         rows = self._requests.rows()
