@@ -1,6 +1,7 @@
 """The cluster: objects as plain dicts, faults as ours, one deadline over all."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ DEPLOYMENT, REPLICA_SET, POD, SERVICE, EVENT, LEASE = Deployment, ReplicaSet, Po
 _WEBHOOK = "denied the request: "
 _TRANSIENT = (429, 500, 502, 503, 504)
 _ANSWER_SECONDS = 10.0
+_STARTING = (401, 403)
+_STARTING_SECONDS = 60.0
+"""An API server that has just started may not know anybody's permissions yet."""
 
 
 class ConflictError(Exception):
@@ -60,6 +64,8 @@ class Cluster:
         self.namespace = namespace
         self._seconds = seconds
         self._end = time.monotonic() + seconds
+        self._away_at = -math.inf
+        """When the API server did not answer for the last time."""
         self.on_pause: Callable[[], None] = lambda: None
         """Called now and then while something is waited for."""
         # The same choice as lightkube's: the pod's service account first.
@@ -183,11 +189,14 @@ class Cluster:
                     return None
                 if code == 409:
                     raise ConflictError(message) from error
-                if code not in _TRANSIENT or _WEBHOOK in message:
+                starting = code in _STARTING and time.monotonic() < self._away_at + _STARTING_SECONDS
+                if not (code in _TRANSIENT or starting) or _WEBHOOK in message:
                     raise InputError(
                         f"{what} in namespace '{self.namespace}': {message.rpartition(_WEBHOOK)[2]}"
                     ) from error
                 reason = message
+                if not starting:
+                    self._away_at = time.monotonic()
             except httpx2.HTTPStatusError as error:
                 code = error.response.status_code
                 if code == 404:
@@ -195,6 +204,7 @@ class Cluster:
                 reason = f"HTTP {code}"
             except httpx2.TransportError as error:
                 reason = f"{type(error).__name__}: {error}"
+                self._away_at = time.monotonic()
             self.pause(1.0, f"{what}: the API server does not answer ({reason})")
 
     # ------------------------------------------------------------------------------------------------- HTTP
