@@ -137,7 +137,7 @@ facts = read_facts(sys.argv[1])
 model = ServedModel(facts)._model
 arrays = arrays_of([facts.example], facts.spec.inputs)
 tensors = {i.tensor: tf.constant(arrays[i.name], i.dtype) for i in facts.spec.inputs}
-for call in (lambda: model._serve(**tensors), lambda: model.predict(arrays)):
+for call in (lambda: model._signature(**tensors), lambda: model.predict(arrays)):
     times = []
     for _ in range(2000):
         started = time.perf_counter()

@@ -66,6 +66,21 @@ def test_golden_tensors_are_what_the_signature_takes(kind: str, tmp_path: Path) 
     assert compare(golden, {"predictions": given}, 1e-5, {}).cause == ""
 
 
+@pytest.mark.parametrize("rows", [0, 1, 300])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_served_model_answers_as_its_signature(kind: str, rows: int) -> None:
+    arrays = {
+        name: values[:rows] for name, values in arrays_of(read_split(project(kind).examples, "eval"), kind).items()
+    }
+    served = ServingModel(trained(kind))
+    signature = tf.saved_model.load(str(trained(kind) / "1")).signatures["serving_default"]
+    wanted = signature(**{i.tensor: tf.constant(arrays[i.name], tf.as_dtype(i.dtype)) for i in served.spec.inputs})
+    given = served.predict(arrays)
+    assert list(given) == [output.name for output in served.spec.outputs]
+    for name, values in given.items():
+        np.testing.assert_array_equal(values, wanted[name].numpy())
+
+
 def test_no_kept_columns_means_all(tmp_path: Path) -> None:
     predict(str(project("binary").examples), str(trained("binary")), "eval", [], str(tmp_path / "out"))
     assert read_split(tmp_path / "out", "eval").column_names == [*raw_rows("binary", 1).column_names, "probability"]
