@@ -28,6 +28,9 @@ from pipelines.environments import twin
 from pipelines.execution import Ended, Executor, Start
 from pipelines.workers import Program, Workers
 
+# How the lines begin that kfp's executor prints: its own, and those of its input, which is JSON.
+_INPUT = ("[KFP", "{", "}", '"', "]")
+
 
 class Watcher(Protocol):
     """Somebody who is told how a run goes."""
@@ -270,11 +273,10 @@ def _cause(ended: Ended, log: Path) -> str:
     if ended.exit_code < 0:
         hint = "out of memory? " if ended.exit_code == -9 else ""
         return f"killed by signal {-ended.exit_code}; {hint}see {log}, then start the same run again"
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    # KFP's executor prints its input first: without a word after it, the last line is a bracket.
-    if not lines or not any(character.isalpha() for character in lines[-1]):
-        return f"ended with {ended.exit_code} and said nothing; see {log}"
-    return lines[-1]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    # KFP's executor prints its input, and where it comes to lie among the lines of a container varies.
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(_INPUT)]
+    return lines[-1] if lines else f"ended with {ended.exit_code} and said nothing; see {log}"
 
 
 @contextlib.contextmanager

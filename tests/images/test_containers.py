@@ -146,7 +146,7 @@ def test_without_a_daemon_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_training_pipeline_ends_as_in_the_twins(built: Built, tmp_path: Path) -> None:
-    for name in ("base", "tensorflow"):
+    for name in ("base", "tensorflow", "predictor"):
         built(name)
     cards = []
     for runner in ("venv", "docker"):
@@ -166,7 +166,7 @@ def test_the_training_pipeline_ends_as_in_the_twins(built: Built, tmp_path: Path
 
 
 def test_garbage_ends_at_the_data_gate(built: Built, tmp_path: Path) -> None:
-    for name in ("base", "tensorflow"):
+    for name in ("base", "tensorflow", "predictor"):
         built(name)
     project = write_project(tmp_path / "garbage", cities=("Paris", "Rome", "Bitcoin"))
     ended = run(project, "--runner", "docker")
