@@ -15,6 +15,10 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+DATATYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
+"""The Open Inference Protocol's name of a dtype."""
+
+
 class ModelInput(_Record):
     """A raw column that the model takes."""
 

@@ -10,7 +10,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as oip
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from components.check_serving.server import NAME, Server
-from components.model_spec import ModelInput
+from components.model_spec import DATATYPES, ModelInput
 from components.rows import marker
 
 Rows = Sequence[Mapping[str, Any]]
@@ -20,7 +20,6 @@ PREDICT = f"/v1/models/{NAME}:predict"
 INFER = f"/v2/models/{NAME}/infer"
 SECONDS = 30.0
 
-_DATATYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
 _CONTENTS = {"string": "bytes_contents", "int64": "int64_contents", "float32": "fp32_contents"}
 
 
@@ -105,7 +104,7 @@ class Clients:
 def tensors(rows: Rows, inputs: Sequence[ModelInput]) -> list[dict[str, Any]]:
     """Spells rows as tensors in JSON; a missing value is null."""
     return [
-        {"name": i.name, "shape": [len(rows)], "datatype": _DATATYPES[i.dtype], "data": [row[i.name] for row in rows]}
+        {"name": i.name, "shape": [len(rows)], "datatype": DATATYPES[i.dtype], "data": [row[i.name] for row in rows]}
         for i in inputs
     ]
 
@@ -115,7 +114,7 @@ def grpc_request(rows: Rows, inputs: Sequence[ModelInput]) -> Any:
     request = oip.ModelInferRequest(model_name=NAME)
     request.parameters["null_markers"].bool_param = True
     for i in inputs:
-        tensor = request.inputs.add(name=i.name, datatype=_DATATYPES[i.dtype], shape=[len(rows)])
+        tensor = request.inputs.add(name=i.name, datatype=DATATYPES[i.dtype], shape=[len(rows)])
         values = [marker(i.dtype) if row[i.name] is None else row[i.name] for row in rows]
         if i.dtype == "string":
             values = [value.encode() if isinstance(value, str) else value for value in values]

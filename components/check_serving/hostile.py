@@ -11,7 +11,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as oip
 
 from components.check_serving.clients import INFER, PREDICT, SECONDS, Clients, grpc_request, tensors
 from components.check_serving.result import Hostile
-from components.model_spec import ModelInput
+from components.model_spec import DATATYPES, ModelInput
 
 _NO_SUCH = "lockgate_no_such_feature"
 _TOO_MANY_ROWS = 100_001
@@ -147,7 +147,7 @@ def _grpc(row: Mapping[str, Any], inputs: Sequence[ModelInput]) -> Iterator[tupl
     yield "the same tensor twice", twice
     short = oip.ModelInferRequest(model_name=another.model_name.removesuffix("x"))
     for i in inputs:
-        short.inputs.add(name=i.name, datatype=tensors([row], [i])[0]["datatype"], shape=[1])
+        short.inputs.add(name=i.name, datatype=DATATYPES[i.dtype], shape=[1])
         short.raw_input_contents.append(b"\x01")
     yield "raw contents that end too soon", short
 

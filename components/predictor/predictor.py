@@ -10,6 +10,7 @@ from kserve.model import InferenceModel
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferResponse
 from kserve.protocol.infer_type import InferRequest
 
+from components.model_spec import DATATYPES
 from components.predictor import metrics, requests, responses
 from components.predictor.batching import Batcher, Job
 from components.predictor.explanation import Explainer
@@ -178,9 +179,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
             response = ModelInferResponse(model_name=self.facts.name, model_version=self.facts.version, id=request.id)
             for output in specs:
                 values = outputs[output.name]
-                tensor = response.outputs.add(
-                    name=output.name, datatype="BYTES" if output.dtype == "string" else "FP32", shape=values.shape
-                )
+                tensor = response.outputs.add(name=output.name, datatype=DATATYPES[output.dtype], shape=values.shape)
                 if request.binary_outputs:
                     response.raw_output_contents.append(responses.raw(values, output))
                 elif output.dtype == "string":

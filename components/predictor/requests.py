@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from components.model_spec import ModelInput, ModelSpec
+from components.model_spec import DATATYPES, ModelInput, ModelSpec
 from components.predictor.columns import Array, column, from_base64, is_missing, narrowed, refuse_missing
 from components.predictor.faults import RequestError, hint, shown
 from components.rows import MISSING_INTEGER, Arrays, marker
@@ -296,8 +296,9 @@ def _rows(tensor: Tensor) -> int:
 
 def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -> Array:
     if not isinstance(tensor.datatype, str) or tensor.datatype not in TAKES[i.dtype]:
-        takes = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}[i.dtype]
-        raise RequestError(f"input '{i.name}' has the datatype {shown(tensor.datatype)}; the model takes {takes}")
+        raise RequestError(
+            f"input '{i.name}' has the datatype {shown(tensor.datatype)}; the model takes {DATATYPES[i.dtype]}"
+        )
     if isinstance(tensor.data, list):
         values = _values(tensor, rows)
         return column(i, _without_markers(values, i.dtype) if null_markers else values)

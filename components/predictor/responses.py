@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from components.model_spec import ModelOutput
+from components.model_spec import DATATYPES, ModelOutput
 from components.predictor.explanation import Explanation
 from components.predictor.faults import RequestError, hint
 from components.predictor.served_model import Facts
 from components.rows import Arrays
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-_INPUT_TYPES = {"string": "BYTES", "int64": "INT64", "float32": "FP32"}
 _MAX_CHOICES = 200  # of a feature, in the metadata
 
 
@@ -55,9 +54,7 @@ def columns_of(outputs: Arrays, specs: Sequence[ModelOutput], facts: Facts, requ
     for output in specs:
         values = outputs[output.name]
         data = _texts(values) if output.dtype == "string" else np.ascontiguousarray(values).reshape(-1)
-        tensors.append(
-            {"name": output.name, "shape": values.shape, "datatype": _INPUT_TYPES[output.dtype], "data": data}
-        )
+        tensors.append({"name": output.name, "shape": values.shape, "datatype": DATATYPES[output.dtype], "data": data})
     return as_json({"model_name": facts.name, "model_version": facts.version, "id": request_id, "outputs": tensors})
 
 
@@ -73,7 +70,7 @@ def binary_columns_of(
             {
                 "name": output.name,
                 "shape": outputs[output.name].shape,
-                "datatype": _INPUT_TYPES[output.dtype],
+                "datatype": DATATYPES[output.dtype],
                 "parameters": {"binary_data_size": len(parts[-1])},
             }
         )
@@ -116,11 +113,11 @@ def refuse_unspeakable(outputs: Arrays, specs: Sequence[ModelOutput]) -> None:
 def tensor_metadata(facts: Facts) -> dict[str, list[dict[str, Any]]]:
     """Describes inputs and outputs as the Open Inference Protocol does."""
     return {
-        "inputs": [{"name": i.name, "datatype": _INPUT_TYPES[i.dtype], "shape": [-1]} for i in facts.spec.inputs],
+        "inputs": [{"name": i.name, "datatype": DATATYPES[i.dtype], "shape": [-1]} for i in facts.spec.inputs],
         "outputs": [
             {
                 "name": output.name,
-                "datatype": _INPUT_TYPES[output.dtype],
+                "datatype": DATATYPES[output.dtype],
                 "shape": [-1] if output.width is None else [-1, output.width],
             }
             for output in facts.outputs
