@@ -6,7 +6,7 @@ from pathlib import Path
 from components.artifacts import whole, write_whole
 from components.check_serving.page import page
 from components.check_serving.result import SERVING, Check, ServingResult
-from components.check_serving.server import ServerError, starting
+from components.check_serving.server import AnswerError, ServerError, starting
 from components.errors import InputError
 from components.golden import GoldenRows, read_golden
 from components.model_spec import ModelSpec, read_spec
@@ -41,7 +41,7 @@ def _examined(model: Path, spec: ModelSpec, rows: GoldenRows, settings: Serving)
         examination = Examination(server, spec, rows, settings)
         try:
             examination.run()
-        except ServerError as error:
+        except (ServerError, AnswerError) as error:
             examination.checks.append(Check(name="the server", ok=False, detail=str(error)))
         failed = [one for one in examination.checks if not one.ok]
         return ServingResult(

@@ -9,7 +9,7 @@ import urllib3
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as oip
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from components.check_serving.server import NAME, Server
+from components.check_serving.server import NAME, AnswerError, Server
 from components.model_spec import DATATYPES, ModelInput
 from components.rows import marker
 
@@ -21,10 +21,6 @@ INFER = f"/v2/models/{NAME}/infer"
 SECONDS = 30.0
 
 _CONTENTS = {"string": "bytes_contents", "int64": "int64_contents", "float32": "fp32_contents"}
-
-
-class AnswerError(Exception):
-    """An answer that is no prediction; the text is status and cause."""
 
 
 class Clients:

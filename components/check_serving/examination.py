@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from components.check_serving.clients import PREDICT, AnswerError, Ask, Clients
+from components.check_serving.clients import PREDICT, Ask, Clients
 from components.check_serving.hostile import send_all
 from components.check_serving.result import Check, Figures, Hostile
-from components.check_serving.server import Server
+from components.check_serving.server import AnswerError, Server
 from components.golden import GoldenRows, compare
 from components.model_spec import ModelSpec
 from components.settings import Serving
@@ -37,6 +37,7 @@ class Examination:
 
         Raises:
             ServerError: it does not start, or not end.
+            AnswerError: it does not answer any more.
         """
         self._server.wait_until_ready(self._settings.start_seconds)
         bound = f"within {self._settings.start_seconds:g} s"

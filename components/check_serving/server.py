@@ -30,6 +30,10 @@ class ServerError(Exception):
     """It does not start, or not end; the text is the cause, in one line."""
 
 
+class AnswerError(Exception):
+    """An answer that is no prediction, or none; the text is status and cause."""
+
+
 @dataclass
 class Server:
     """A server that was started."""

@@ -25,7 +25,7 @@ from components.check_serving.checking import check
 from components.check_serving.clients import Clients
 from components.check_serving.hostile import send_all
 from components.check_serving.result import SERVING, ServingResult
-from components.check_serving.server import Server
+from components.check_serving.server import NAME, Server
 from components.errors import InputError
 from components.golden import read_golden
 from components.model_spec import read_spec
@@ -99,6 +99,22 @@ def test_a_model_that_cannot_be_loaded_fails(models: Path, tmp_path: Path) -> No
     assert "cannot be loaded" in result.reason
     assert result.figures is None
     assert result.reason in (tmp_path / "report.html").read_text().replace("&#39;", "'").replace("&#34;", '"')
+
+
+def test_a_server_that_a_request_kills_fails(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: Any) -> list[Any]:
+        server = next(child for child in psutil.Process().children() if f"--model-name={NAME}" in child.cmdline())
+        server.kill()
+        server.wait()
+        return []
+
+    monkeypatch.setattr("components.check_serving.examination.send_all", kill)
+    result = checked(models / "binary", tmp_path)
+    assert result.verdict == "fail"
+    assert "golden rows over REST v1, again: no answer: " in result.reason
+    assert result.checks[-1].name == "the server"
+    assert result.checks[-1].detail.startswith("no answer: ")
+    assert result.figures is None
 
 
 @pytest.mark.parametrize(
