@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from kfp import local
 
+KFP_LINES = ("[KFP", "{", "}", '"', "]")
+"""How the lines begin that kfp's executor prints into a task's log: its own, and those of its input, which is JSON."""
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -10,7 +10,7 @@ import graphlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +25,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.run_records import ArtifactRecord, StageRecord, records_folder, write_record
 from pipelines.environments import twin
-from pipelines.execution import Ended, Executor, Start
+from pipelines.execution import KFP_LINES, Ended, Executor, Start
 from pipelines.workers import Program, Workers
-
-# How the lines begin that kfp's executor prints: its own, and those of its input, which is JSON.
-_INPUT = ("[KFP", "{", "}", '"', "]")
 
 
 class Watcher(Protocol):
@@ -88,9 +85,9 @@ def run_pipeline(
     executor = executor or Workers(
         {task.name: twin(task.image, task.stage) for task in tasks.values()}, folder / "workers.log"
     )
-    run = _Run(root, run_name, tasks, executor, watcher, _order(spec))
+    run = _Run(root, run_name, tasks, executor, watcher)
     try:
-        with _installed(run), _quiet(folder / "kfp.log"):
+        with _installed(run, spec), _quiet(folder / "kfp.log"):
             local.init(
                 executor.kfp_runner,
                 pipeline_root=str(root),
@@ -127,11 +124,10 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
     """Lists the tasks by component name, in the order in which kfp.local runs them."""
     tasks: dict[str, _Task] = {}
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
-    order = _order(spec)
 
     def visit(dag: pipeline_spec_pb2.DagSpec) -> None:
         exits = {name for name, task in dag.tasks.items() if _is_exit(task)}
-        for name in [n for n in reversed(order(dag.tasks)) if n not in exits] + sorted(exits):
+        for name in [n for n in _ordered(spec, dag.tasks) if n not in exits] + sorted(exits):
             component_name = dag.tasks[name].component_ref.name
             component = spec.components[component_name]
             if component.WhichOneof("implementation") == "dag":
@@ -146,35 +142,28 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
     return tasks
 
 
-def _order(spec: pipeline_spec_pb2.PipelineSpec) -> Callable[[Mapping[str, Any]], list[str]]:
-    """Gives a function that orders tasks as kfp.local takes them, the first at the end of the list.
-
-    Tasks of one image follow each other where they can: fewer workers live at a time.
-    """
+def _ordered(spec: pipeline_spec_pb2.PipelineSpec, tasks: Mapping[str, Any]) -> list[str]:
+    """Orders tasks so that those of one image follow each other where they can: fewer workers live at a time."""
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
 
-    def image(task: Any) -> str:
-        component = spec.components[task.component_ref.name]
+    def image(name: str) -> str:
+        component = spec.components[tasks[name].component_ref.name]
         return str(executors[component.executor_label]["container"]["image"]) if component.executor_label else ""
 
-    def stack(tasks: Mapping[str, Any]) -> list[str]:
-        waits = graphlib.TopologicalSorter(
-            {name: [before for before in task.dependent_tasks if before in tasks] for name, task in tasks.items()}
-        )
-        waits.prepare()
-        ordered: list[str] = []
-        ready: set[str] = set()
-        current = ""
-        while waits.is_active():
-            ready.update(waits.get_ready())
-            name = min(ready, key=lambda name: (image(tasks[name]) != current, name))
-            ready.remove(name)
-            waits.done(name)
-            ordered.append(name)
-            current = image(tasks[name])
-        return ordered[::-1]
-
-    return stack
+    waits = graphlib.TopologicalSorter(
+        {name: [before for before in task.dependent_tasks if before in tasks] for name, task in tasks.items()}
+    )
+    waits.prepare()
+    ordered: list[str] = []
+    ready: set[str] = set()
+    while waits.is_active():
+        ready.update(waits.get_ready())
+        current = image(ordered[-1]) if ordered else ""
+        name = min(ready, key=lambda name: (image(name) != current, name))
+        ready.remove(name)
+        waits.done(name)
+        ordered.append(name)
+    return ordered
 
 
 def _is_exit(task: pipeline_spec_pb2.PipelineTaskSpec) -> bool:
@@ -189,7 +178,6 @@ class _Run:
     """By component name, which kfp.local also names a task's folder by."""
     executor: Executor
     watcher: Watcher
-    order: Callable[[Mapping[str, Any]], list[str]]
     records: dict[str, StageRecord] = field(default_factory=dict)
 
     def execute(self, original: Any, task_spec: Any, **arguments: Any) -> tuple[dict[str, Any], status.Status]:
@@ -275,18 +263,18 @@ def _cause(ended: Ended, log: Path) -> str:
         return f"killed by signal {-ended.exit_code}; {hint}see {log}, then start the same run again"
     text = log.read_text(encoding="utf-8", errors="replace")
     # KFP's executor prints its input, and where it comes to lie among the lines of a container varies.
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(_INPUT)]
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(KFP_LINES)]
     return lines[-1] if lines else f"ended with {ended.exit_code} and said nothing; see {log}"
 
 
 @contextlib.contextmanager
-def _installed(run: _Run) -> Iterator[None]:
+def _installed(run: _Run, spec: pipeline_spec_pb2.PipelineSpec) -> Iterator[None]:
     """Puts our pieces where kfp.local looks for its own."""
     original = task_executor.execute_single_task
     replacements: list[tuple[Any, str, Any]] = [
         run.executor.seam(run.run_command),
         (task_executor, "execute_single_task", lambda **arguments: run.execute(original, **arguments)),
-        (graph_utils, "topological_sort_tasks", run.order),
+        (graph_utils, "topological_sort_tasks", lambda tasks: _ordered(spec, tasks)[::-1]),  # it takes the last first
         (executor_input_utils, "get_local_pipeline_resource_name", lambda _: run.name),
     ]
     with contextlib.ExitStack() as stack:

@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from components.run_records import StageRecord
+from pipelines.execution import KFP_LINES
 
 _MARKS = {"succeeded": ("✓", "green"), "cached": ("=", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 _TAIL_BYTES = 2000
 # Columns left free on the right: the terminal writes ^C after the last line, and a line more would break the picture.
 _MARGIN = 3
 _TIME_WIDTH = 8
-# How lines begin that a task did not print for people: kfp's, what is left of its JSON, and libraries' warnings.
-_NOISE = ("[KFP", "{", "}", '"', "]", "WARNING:", "I0000", "W0000", "E0000")
+# How lines begin that a task did not print for people.
+_NOISE = (*KFP_LINES, "WARNING:", "I0000", "W0000", "E0000")
 
 
 class Progress:
