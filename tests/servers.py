@@ -50,7 +50,7 @@ def s3_program() -> Path:
 @contextlib.contextmanager
 def gcs_server() -> Iterator[str]:
     """Runs a Cloud Storage emulator in memory; gives its URL."""
-    port = _free_port()
+    port = free_port()
     address = f"127.0.0.1:{port}"
     command = [gcs_program(), "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-public-host", address]
     command += ["-external-url", f"http://{address}", "-backend", "memory", "-log-level", "error"]
@@ -61,7 +61,7 @@ def gcs_server() -> Iterator[str]:
 @contextlib.contextmanager
 def s3_server(host: str = "127.0.0.1") -> Iterator[str]:
     """Runs an S3 server in memory, on an address of this machine; gives its URL."""
-    port = _free_port()
+    port = free_port()
     url = f"http://{host}:{port}"
     with _running([s3_program(), "-H", host, "-p", port], url):
         yield url
@@ -128,7 +128,8 @@ def _open(request: urllib.request.Request | str) -> None:
         response.read()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Finds a port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from components import storage
-from pipelines.environments import TENSORFLOW
 from tests import servers
-from tests.cluster.lab import ROOT, SUITE, Lab, kubectl
+from tests.cluster.lab import SUITE, Lab, kubectl
 from tests.cluster.test_deployments_command import deployments
+from tests.models import export
 
 IMAGE = os.environ.get("LOCKGATE_TEST_PREDICTOR_IMAGE", "")
 STORED_AS = {"v0001": "binary", "v0002": "binary", "v0003": "binary", "v0004": "regression"}
@@ -82,16 +82,7 @@ class PredictorLab(Lab):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small models, trained and exported by the stages' code."""
-    if not TENSORFLOW.executable.is_file():
-        pytest.skip("no tensorflow environment to export models with: make setup")
-    folder = tmp_path_factory.mktemp("models")
-    subprocess.run(
-        [TENSORFLOW.executable, "-m", "tests.predictor.export_models", folder],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"},
-        check=True,
-    )
-    return folder
+    return export(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 import schemathesis
 
-from pipelines.environments import PREDICTOR, TENSORFLOW
+from pipelines.environments import PREDICTOR
 from tests.fuzz import served
 from tests.fuzz.served import ANSWERS, Server
+from tests.models import export
 
 MOST_GROWTH_MIB = 150
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    for environment in (TENSORFLOW, PREDICTOR):
-        if not environment.executable.is_file():
-            pytest.skip(f"no environment '{environment.name}': make setup")
-    model = served.export_model(tmp_path_factory.mktemp("models"))
-    with served.serving(model) as server:
+    if not PREDICTOR.executable.is_file():
+        pytest.skip(f"no environment '{PREDICTOR.name}': make setup")
+    models = export(tmp_path_factory.mktemp("models"), "binary")
+    with served.serving(models / "binary") as server:
         before = _answer(server)
         rss = server.rss_mib()
         yield server

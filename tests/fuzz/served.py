@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,9 +16,10 @@ import psutil
 import requests
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from pipelines.environments import PREDICTOR, TENSORFLOW
+from pipelines.environments import PREDICTOR, ROOT
+from tests.models import environment
+from tests.servers import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "toy"
 ROWS, EXPLANATIONS, COLUMNS = f"/v1/models/{NAME}:predict", f"/v1/models/{NAME}:explain", f"/v2/models/{NAME}/infer"
 GOOD_ROW = {"trip km": 2.5, "amount": 100.0, "visits": 3, "colour": "red"}
@@ -86,22 +86,15 @@ def assert_answered(answer: Any) -> None:
         assert len(error.splitlines()) == 1
 
 
-def export_model(folder: Path) -> Path:
-    """Makes the model, in the environment that trains."""
-    command = [TENSORFLOW.executable, "-m", "tests.predictor.export_models", folder, "binary"]
-    subprocess.run(command, cwd=ROOT, env=_environment(), check=True, capture_output=True)
-    return folder / "binary"
-
-
 @contextlib.contextmanager
 def serving(model: Path) -> Iterator[Server]:
     """Runs a server on free ports, and ends it."""
-    http_port, grpc_port = _free_port(), _free_port()
+    http_port, grpc_port = free_port(), free_port()
     command = [str(PREDICTOR.executable), "-m", "components.predictor", f"--model-dir={model}", f"--model-name={NAME}"]
     command += [f"--http-port={http_port}", f"--grpc-port={grpc_port}", f"--max-body-bytes={MAX_BODY_BYTES}"]
     log_file = Path(tempfile.mkstemp(prefix="lockgate-fuzz-", suffix=".log")[1])
     with log_file.open("wb") as log:
-        process = psutil.Popen(command, cwd=ROOT, env=_environment(), stdout=log, stderr=subprocess.STDOUT)
+        process = psutil.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT)
     session = requests.Session()
     session.trust_env = False  # no proxy: it is a server on this machine
     channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}", options=[("grpc.enable_http_proxy", 0)])
@@ -132,17 +125,7 @@ def _messages() -> dict[str, Any]:
     """Takes the protocol's messages from KServe's package, which this environment has not."""
     code = "import sys; from kserve.protocol.grpc.grpc_predict_v2_pb2 import DESCRIPTOR as file; "
     code += "sys.stdout.buffer.write(file.serialized_pb)"
-    found = subprocess.run([PREDICTOR.executable, "-c", code], env=_environment(), check=True, capture_output=True)
+    found = subprocess.run([PREDICTOR.executable, "-c", code], env=environment(), check=True, capture_output=True)
     file = descriptor_pb2.FileDescriptorProto.FromString(found.stdout)
     classes = message_factory.GetMessages([file], pool=descriptor_pool.DescriptorPool())
     return {name.rpartition(".")[2]: found for name, found in classes.items()}
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

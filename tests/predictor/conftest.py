@@ -3,7 +3,6 @@
 import atexit
 import functools
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.environments import TENSORFLOW
+from tests.models import export
 from tests.predictor import running
 from tests.predictor.running import RunningServer
 
@@ -21,19 +20,9 @@ from tests.predictor.running import RunningServer
 @functools.cache
 def exported() -> Path:
     """A folder with a small model of each task, exported by the tensorflow environment once a session."""
-    if not TENSORFLOW.executable.is_file():
-        pytest.skip("no tensorflow environment to export models with: make setup")
     folder = Path(tempfile.mkdtemp(prefix="lockgate-models-"))
     atexit.register(shutil.rmtree, folder)
-    done = subprocess.run(
-        [TENSORFLOW.executable, "-m", "tests.predictor.export_models", folder],
-        cwd=running.ROOT,
-        env=running.environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    return export(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """The real server, in a process of its own."""
 
 import contextlib
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.models import environment
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_START = 90
@@ -62,10 +63,6 @@ def command(model: Path, **settings: Any) -> list[str]:
     return [sys.executable, "-m", "components.predictor", *options]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
 @contextlib.contextmanager
 def serving(model: Path, cwd: Path | None = None, **settings: Any) -> Iterator[RunningServer]:
     """Runs a server on free ports, and ends it."""
@@ -106,9 +103,3 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
