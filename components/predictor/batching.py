@@ -17,7 +17,7 @@ from components.predictor.faults import overloaded
 from components.rows import Arrays
 
 _IDLE_SECONDS = 0.002  # without a request, after which batches are counted
-_MOST_UNCOUNTED = 16
+_MOST_UNCOUNTED = 64
 
 _logger = logging.getLogger("lockgate")
 
@@ -44,7 +44,7 @@ class Batcher:
         predict: Callable[[Arrays], Arrays],
         max_batch_rows: int,
         max_queue_rows: int,
-        observe: Callable[[Arrays, Arrays, int], None] = lambda arrays, outputs, rows: None,
+        observe: Callable[[Arrays, Arrays, Sequence[int]], None] = lambda arrays, outputs, batches: None,
     ) -> None:
         """Starts the thread.
 
@@ -52,7 +52,8 @@ class Batcher:
             predict: takes and gives arrays, [rows].
             max_batch_rows: that requests are put together up to; a larger request goes alone.
             max_queue_rows: that may wait.
-            observe: told inputs, outputs and rows of each batch of observed jobs, after its answers went out.
+            observe: told inputs and outputs of observed jobs, some batches at a time, and the rows of each batch,
+                after their answers went out.
         """
         self._predict = predict
         self._max_batch_rows = max_batch_rows
@@ -60,7 +61,7 @@ class Batcher:
         self._observe = observe
         self._jobs: deque[Job] = deque()
         self._rows = 0
-        self._uncounted: list[tuple[Arrays, Arrays, int]] = []
+        self._uncounted: list[tuple[Arrays, Arrays]] = []
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="predict", daemon=True)
@@ -111,7 +112,7 @@ class Batcher:
             if jobs:
                 self._run(jobs)
             # Not at once: the event loop, which has answers to send, would wait for this thread.
-            if not jobs or self._jobs or len(self._uncounted) >= _MOST_UNCOUNTED:
+            if not jobs or len(self._uncounted) >= _MOST_UNCOUNTED:
                 self._count()
             if not jobs and self._closed and not self._jobs:
                 return
@@ -145,7 +146,7 @@ class Batcher:
 
     def _run(self, jobs: Sequence[Job]) -> None:
         try:
-            arrays = _joined(jobs)
+            arrays = _joined([job.arrays for job in jobs])
             outputs = self._predict(arrays)
         except Exception as error:
             if len(jobs) > 1:
@@ -161,21 +162,24 @@ class Batcher:
             job.done_at = now
         jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
         if jobs[0].observed:
-            self._uncounted.append((arrays, outputs, sum(job.rows for job in jobs)))
+            self._uncounted.append((arrays, outputs))
 
     def _count(self) -> None:
-        for batch in self._uncounted:
-            try:
-                self._observe(*batch)
-            except Exception:  # counting must not end the thread that predicts
-                _logger.exception("a batch could not be counted")
+        if not self._uncounted:
+            return
+        arrays, outputs = map(_joined, zip(*self._uncounted, strict=True))
+        batches = [len(next(iter(outputs.values()))) for _, outputs in self._uncounted]
         self._uncounted.clear()
+        try:
+            self._observe(arrays, outputs, batches)
+        except Exception:  # counting must not end the thread that predicts
+            _logger.exception("%d batches could not be counted", len(batches))
 
 
-def _joined(jobs: Sequence[Job]) -> Arrays:
-    if len(jobs) == 1:
-        return jobs[0].arrays
-    return {name: np.concatenate([job.arrays[name] for job in jobs]) for name in jobs[0].arrays}
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _give(jobs: Sequence[Job], outputs: Arrays) -> None:

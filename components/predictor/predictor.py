@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from grpc_interceptor.exceptions import GrpcException, InvalidArgument, Unavailable
@@ -45,7 +45,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         self._settings = settings
         self._log = log
         self._row_metrics = metrics.RowMetrics(model.facts)
-        self._batcher = Batcher(model.predict, settings.max_batch_rows, settings.max_queue_rows, self._count_batch)
+        self._batcher = Batcher(model.predict, settings.max_batch_rows, settings.max_queue_rows, self._count_batches)
         self._explainer = Explainer(
             self.facts.spec,
             arrays_of([self.facts.example], self.facts.spec.inputs),
@@ -244,8 +244,9 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         encode.observe(encoded - predicted)
         self._rows[protocol].inc(rows)
 
-    def _count_batch(self, arrays: Arrays, outputs: Arrays, rows: int) -> None:
-        metrics.BATCH_ROWS.observe(rows)
+    def _count_batches(self, arrays: Arrays, outputs: Arrays, batches: Sequence[int]) -> None:
+        for rows in batches:
+            metrics.BATCH_ROWS.observe(rows)
         self._row_metrics.count(arrays, outputs)
 
 
