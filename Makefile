@@ -9,7 +9,8 @@ DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 DEBIAN_PYTHON := lockgate/python:3.13-trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run serve test check generate format lock images push python-image clean
+.PHONY: help setup data run serve test check generate format lock images push python-image \
+  kind-up kind-load kind-status kind-down vendor clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -21,7 +22,7 @@ help: ## Print this help
 # What a target needs; others get all. A target hands its value on to what it depends on.
 run: ENVIRONMENTS = run
 serve: ENVIRONMENTS = serve
-check generate format lock images push: ENVIRONMENTS = dev
+check generate format lock images push kind-up kind-load kind-status kind-down vendor: ENVIRONMENTS = dev
 
 setup: ## Make the environments from their locks (does nothing when they are there)
 	@$(PYTHON) -m pipelines.environments $(ENVIRONMENTS)
@@ -59,6 +60,21 @@ push: setup ## Push the images to REGISTRY
 python-image: ## Make a base for the images from Debian's packages, where no registry is reachable
 	@sh containers/python/build.sh $(DEBIAN_PYTHON)
 	@echo "now: PYTHON_IMAGE=$(DEBIAN_PYTHON) make images"
+
+kind-up: setup ## Make a kind cluster with Kubeflow Pipelines and KServe, or go on where it stopped (docs/kind.md)
+	@$(DEV) -m pipelines kind up
+
+kind-load: setup ## Copy the images into the node of the kind cluster
+	@$(DEV) -m pipelines kind load
+
+kind-status: setup ## Show the parts of the kind cluster
+	@$(DEV) -m pipelines kind status
+
+kind-down: setup ## Remove the kind cluster
+	@$(DEV) -m pipelines kind down
+
+vendor: setup ## Fetch the manifests of the platform, so that kind-up needs no network for them
+	@$(DEV) -m pipelines kind vendor
 
 clean: ## Remove what runs wrote (not the environments, not published models)
 	rm -rf runs build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -18,6 +18,7 @@ from components.run_records import StageRecord
 from components.storage import reaching
 from pipelines import compiled, deployments, images_command, models
 from pipelines.environments import ROOT
+from pipelines.kind import command as kind_command
 from pipelines.project import ProjectError, load_project
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(images_command.app, name="images")
+app.add_typer(kind_command.app, name="kind")
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)

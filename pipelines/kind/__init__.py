@@ -1,0 +1,1 @@
+"""A kind cluster with everything that the suite stands on: `python -m pipelines kind`."""
