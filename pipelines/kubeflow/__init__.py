@@ -1,0 +1,1 @@
+"""The command line's way to Kubeflow Pipelines: submitting, watching, schedules, backfills."""

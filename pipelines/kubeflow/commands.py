@@ -1,0 +1,342 @@
+"""`python -m pipelines submit`, `status`, `wait`, `logs`, `report`, `cancel`, `runs`, `pipelines`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from components import images
+from components.artifacts import write_whole
+from components.errors import InputError, UnavailableError
+from components.storage import reaching
+from pipelines.kubeflow.logs import own_lines, read_log
+from pipelines.kubeflow.options import Connect, JsonOption, RunArgument, connected, err, out, print_json
+from pipelines.kubeflow.outcome import Outcome, outcome_of, to_json, to_markdown
+from pipelines.kubeflow.runs import find_run, get_run, list_runs, parse_tags, summary_of
+from pipelines.kubeflow.watching import Seen, follow, look
+
+app = typer.Typer()
+
+_PANEL = "On a cluster (Kubeflow Pipelines)"
+_FOLLOW_SECONDS = 3.0
+_STATES = ("pending", "running", "succeeded", "failed", "canceled", "canceling", "paused", "skipped")
+
+ProjectArgument = Annotated[
+    Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable."),
+]
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the run, e.g. team=ml; `runs` finds it. Repeatable."),
+]
+RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the images.")]
+ImageTagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
+ExperimentOption = Annotated[str, typer.Option(help="Experiment of the run; default: the project's name.")]
+ServiceAccountOption = Annotated[str, typer.Option(help="Service account of the run's pods; default: Kubeflow's.")]
+RootOption = Annotated[str, typer.Option(help="Where artifacts go: s3:// or gs://; default: Kubeflow's.")]
+CompiledOption = Annotated[
+    Path | None,
+    typer.Option(help="Submit this compiled pipeline, with the images that it names.", show_default=False),
+]
+PipelineOption = Annotated[str, typer.Option(help="Which compiled pipeline.")]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option(min=1, help="Seconds to wait at most; the run goes on.", show_default=False)
+]
+SummaryOption = Annotated[
+    Path | None, typer.Option(help="Write the outcome as Markdown, for a pull request.", show_default=False)
+]
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def submit(
+    api: Connect,
+    project: ProjectArgument,
+    pipeline: PipelineOption = "training",
+    overrides: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; the exit code is the run's.")] = False,
+    timeout: TimeoutOption = None,
+    run_name: Annotated[str, typer.Option(help="Default: the project's name and the time.")] = "",
+    experiment: ExperimentOption = "",
+    tags: TagsOption = None,
+    cache: CacheOption = True,
+    registry: RegistryOption = images.REGISTRY,
+    image_tag: ImageTagOption = "",
+    compiled: CompiledOption = None,
+    pipeline_root: RootOption = "",
+    service_account: ServiceAccountOption = "",
+    analysis_cache: Annotated[
+        str, typer.Option(help="Where transform_data keeps analysis results: s3:// or gs://; default: nowhere.")
+    ] = "",
+    summary: SummaryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline on Kubeflow Pipelines."""
+    if (timeout or summary) and not wait:
+        raise InputError("--timeout and --summary are for --wait; add it, or leave them out")
+    from pipelines.kubeflow.planning import Choice, plan
+
+    planned = plan(
+        project,
+        overrides or [],
+        Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account),
+        parse_tags(tags or []),
+    )
+    run = planned.start(api(), run_name, experiment, lambda line: err.print(line, markup=False))
+    if not wait:
+        if as_json:
+            print_json(summary_of(run))
+            return
+        out.print("[bold]SUBMITTED[/]", run.name)
+        out.print(f"  run      {run.id}", markup=False)
+        out.print(f"  next     python -m pipelines wait {run.id}", markup=False)
+        return
+    _wait_for(api, run.id, timeout, summary, as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def wait(
+    api: Connect,
+    run: RunArgument,
+    timeout: TimeoutOption = None,
+    summary: SummaryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a run to its end; the exit code is the run's, as if it had run here."""
+    _wait_for(api, run, timeout, summary, as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def status(api: Connect, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Print how a run stands: its stages, why one waits, why one failed."""
+    outcome = outcome_of(api(), look(api(), find_run(api(), run)))
+    if as_json:
+        print_json(to_json(outcome))
+        return
+    _print_outcome(outcome)
+    table = Table("stage", "state", "time", "", box=None)
+    for record in outcome.records:
+        note = record.error or outcome.waiting.get(record.task) or str(record.parameters.get("reason", ""))
+        seconds = f"{record.wall_seconds:.0f} s" if record.wall_seconds else ""
+        table.add_row(
+            outcome.labels.get(record.task, record.task), record.state, seconds, note.replace("[", r"\["), style=None
+        )
+    out.print(table)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def logs(
+    api: Connect,
+    run: RunArgument,
+    stage: Annotated[str, typer.Argument(help="Name or label of a stage; default: the one that failed, or runs.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="With the lines of KFP, and from the first.")] = False,
+    follow_: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the stage ends.")] = False,
+    tail: Annotated[int, typer.Option(min=1, help="How many lines, without --all.")] = 50,
+) -> None:
+    """Print what a stage printed, from its pod or from the archive."""
+    found = find_run(api(), run)
+    seen = look(api(), found)
+    task = _stage(seen, stage)
+    step = seen.steps[task]
+    if not step.pod or step.state in ("cached", "skipped"):
+        raise InputError(f"stage '{seen.labels[task]}' is {step.state} in this run; it printed nothing")
+    if step.pending:
+        raise UnavailableError(f"stage '{seen.labels[task]}' has not begun: {step.message or 'its pod is pending'}")
+    text = read_log(api(), found.id, step.pod)
+    lines = text.splitlines() if everything else own_lines(text)
+    if not follow_ and not everything:
+        lines = lines[-tail:]
+    for line in lines:
+        typer.echo(line)
+    printed = len(text.splitlines() if everything else own_lines(text))
+    while follow_ and seen.steps[task].state == "running":
+        time.sleep(_FOLLOW_SECONDS)
+        seen = look(api(), get_run(api(), found.id))
+        text = read_log(api(), found.id, step.pod)
+        lines = text.splitlines() if everything else own_lines(text)
+        for line in lines[printed:]:
+            typer.echo(line)
+        printed = max(printed, len(lines))
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def cancel(api: Connect, run: RunArgument) -> None:
+    """Stop a run."""
+    found = find_run(api(), run)
+    if found.is_over:
+        raise InputError(f"run '{found.name}' is over: {found.state}")
+    api().post(f"/apis/v2beta1/runs/{found.id}:terminate")
+    out.print(f"stopping {found.name} ({found.id})", markup=False)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def runs(
+    api: Connect,
+    pipeline: Annotated[str, typer.Option(help="Only of this pipeline.")] = "",
+    experiment: Annotated[str, typer.Option(help="Only of this experiment.")] = "",
+    state: Annotated[str, typer.Option(help=f"Only in this state: {', '.join(_STATES)}.")] = "",
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Only with this tag. Repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    from pipelines.kubeflow.submitting import experiment_id, find_pipeline
+
+    wanted_tags = parse_tags(tags or [])
+    if state and state.lower() not in _STATES:
+        raise InputError(f"--state '{state}' is not one of {', '.join(_STATES)}")
+    filters = {}
+    if state and state.lower() not in ("failed", "canceled"):  # what was stopped, KFP lists among what failed
+        filters["state"] = state.upper()
+    if experiment:
+        filters["experiment_id"] = experiment_id(api(), experiment, make=False)
+    pipeline_id = find_pipeline(api(), pipeline)["pipeline_id"] if pipeline else ""
+    for name, value in list(wanted_tags.items())[:1]:
+        filters["description__contains"] = f"{name}={value}"
+    found = []
+    for one in list_runs(api(), **filters):
+        if (
+            (not pipeline_id or one.pipeline_id == pipeline_id)
+            and (not state or one.state == state.upper())
+            and wanted_tags.items() <= one.tags.items()
+        ):
+            found.append(one)
+            if len(found) == limit:
+                break
+    if as_json:
+        print_json([summary_of(one) for one in found])
+        return
+    if not found:
+        out.print("no run", markup=False)
+        return
+    table = Table("name", "state", "started", "time", "window", "id", box=None)
+    for one in found:
+        seconds = f"{one.seconds:.0f} s" if one.seconds is not None else ""
+        cells = (one.name, one.state, f"{one.created:%Y-%m-%d %H:%M}", seconds, one.tags.get("window", ""), one.id)
+        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
+    out.print(table)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def pipelines(
+    api: Connect,
+    name: Annotated[str, typer.Argument(help="List the versions of this one.", show_default=False)] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """List the pipelines on the cluster, or the versions of one."""
+    from pipelines.kubeflow.submitting import find_pipeline, list_pipelines, list_versions
+
+    found = list(list_versions(api(), find_pipeline(api(), name)["pipeline_id"]) if name else list_pipelines(api()))
+    rows = [
+        {
+            "name": one.get("display_name", ""),
+            "id": one.get("pipeline_version_id") or one["pipeline_id"],
+            "created": one.get("created_at", ""),
+            "tags": one.get("tags") or {},
+            "description": one.get("description", ""),
+        }
+        for one in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("version" if name else "pipeline", "uploaded", "id", "tags" if name else "", box=None)
+    for row in rows:
+        tags = " ".join(f"{key}={value}" for key, value in row["tags"].items())
+        table.add_row(
+            row["name"], row["created"][:16].replace("T", " "), row["id"], tags if name else row["description"]
+        )
+    out.print(table)
+
+
+@app.command(rich_help_panel=_PANEL)
+@connected
+def report(
+    api: Connect,
+    run: RunArgument,
+    output: Annotated[Path | None, typer.Option(help="Folder for the pages; default: runs/<run>/report.")] = None,
+) -> None:
+    """Download a run's reports (HTML)."""
+    from pipelines.environments import ROOT
+    from pipelines.kubeflow.reports import download
+
+    found = find_run(api(), run)
+    folder = output or ROOT / "runs" / found.name / "report"
+    for path in download(api(), found, look(api(), found), folder):
+        out.print(path, markup=False)
+
+
+def _wait_for(api: Connect, run: str, timeout: float | None, summary: Path | None, as_json: bool) -> None:
+    from pipelines.progress import Progress  # imports kfp, which takes 2 s
+
+    found = find_run(api(), run)
+    try:
+        with Progress(err) as progress:
+            seen = follow(api(), found, progress, lambda line: err.print(line, markup=False, style="yellow"), timeout)
+    except KeyboardInterrupt:
+        err.print(
+            f"the run goes on; `python -m pipelines wait {found.id}` follows it, `cancel {found.id}` stops it",
+            markup=False,
+        )
+        raise typer.Exit(130) from None
+    outcome = outcome_of(api(), seen)
+    if summary:
+        with reaching(str(summary)):
+            write_whole(summary, to_markdown(outcome))
+    if as_json:
+        print_json(to_json(outcome))
+    else:
+        _print_outcome(outcome)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    style = {"PASSED": "bold green", "FAILED": "bold red", "CANCELED": "bold red"}.get(outcome.verdict, "bold")
+    out.print(f"[{style}]{outcome.verdict}[/]", outcome.run.name)
+    lines = [("cause", outcome.text)] if outcome.text else []
+    lines += list(outcome.reasons.items())
+    lines.append(("run", outcome.run.id))
+    if outcome.cause:
+        lines.append(("log", f"python -m pipelines logs {outcome.run.id} {outcome.cause.task}"))
+    width = max(8, *(len(label) for label, _ in lines))
+    for label, text in lines:
+        out.print(f"  {label:<{width}} {text}", markup=False)
+
+
+def _stage(seen: Seen, wanted: str) -> str:
+    """Finds the task that is meant.
+
+    Raises:
+        InputError: there is none, or it has not begun.
+    """
+    if wanted:
+        names = {**{label: task for task, label in seen.labels.items()}, **{task: task for task in seen.labels}}
+        task = names.get(wanted) or names.get(wanted.replace("_", "-"))
+        if task is None:
+            raise InputError(f"there is no stage '{wanted}'; the stages are: {', '.join(seen.labels.values())}")
+        if task not in seen.steps:
+            raise InputError(f"stage '{wanted}' has not begun")
+        return task
+    for state in ("failed", "running"):
+        if found := [step.task for step in seen.steps.values() if step.state == state]:
+            return found[0]
+    if not seen.steps:
+        raise UnavailableError(f"no stage of run '{seen.run.name}' has begun")
+    return list(seen.steps)[-1]

@@ -1,0 +1,94 @@
+"""What the pods of a run printed, and what it says about a failure."""
+
+import base64
+import re
+from dataclasses import dataclass
+
+from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
+from components.run_records import StageRecord
+from pipelines.kubeflow.api import Api, quoted
+from pipelines.kubeflow.workflow import Step
+
+_CLASSES = {error.label: error for error in (InputError, DataRejectedError, UnavailableError)}
+_CAUSE = re.compile(rf"[\w ]+: ({'|'.join(_CLASSES)}): .*")
+# Lines of KFP's launcher and executor, and of Argo: not what the stage printed.
+_NOISE = re.compile(
+    r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|\[?\d{4}-\d\d-\d\dT|main: |Error: exit status|exit status'
+)
+_FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
+_KILLED = ("OOMKilled", "exit code 137")
+_INTERRUPTED = ("deleted", "evicted", "Evicted", "deadline", "Deadline", "exit code 143", "node ")
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run failed."""
+
+    task: str
+    text: str
+    exit_code: int
+    tail: list[str]
+    """The last lines of the stage's own."""
+
+
+def read_log(api: Api, run_id: str, pod: str) -> str:
+    """Reads what a pod printed: of the pod itself, or, when it is gone, of the archive.
+
+    Raises:
+        NotFoundError: there is neither.
+    """
+    path = f"/nodes/{quoted(pod)}"
+    text = api.text(f"/apis/v1alpha1/runs/{quoted(run_id)}{path}/log")
+    # The API has said 200 before it finds that there is no log.
+    fault = _FAULT.search(text)
+    if fault is None:
+        return text
+    if text[: fault.start()].strip():
+        return text[: fault.start()]
+    archived = api.get(f"/apis/v2beta1/runs/{quoted(run_id)}{path}/artifacts/main-logs:read")
+    return base64.b64decode(archived.get("data", "")).decode("utf-8", "replace")
+
+
+def own_lines(log: str) -> list[str]:
+    """Leaves out what KFP and Argo printed."""
+    return [line.rstrip() for line in log.splitlines() if line.strip() and not _NOISE.match(line.lstrip())]
+
+
+def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
+    """Finds why a stage failed, and of which class that is."""
+    lines = own_lines(log)
+    said = next((line for line in reversed(lines) if _CAUSE.fullmatch(line)), None)
+    if said:
+        label = _CAUSE.fullmatch(said)[1]  # type: ignore[index]
+        return Cause(step.task, said, _CLASSES[label].exit_code, lines[-tail:])
+    if any(word in step.message for word in _KILLED):
+        text = f"{step.message}; out of memory? give the stage more, then start the same run again"
+        return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
+    if any(word in step.message for word in _INTERRUPTED):
+        text = f"{step.message}; start the same run again"
+        return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
+    text = "; ".join(part for part in (lines[-1] if lines else "", step.message) if part)
+    return Cause(step.task, text or "it said nothing", LockgateError.exit_code, lines[-tail:])
+
+
+def find_cause(api: Api, run_id: str, steps: dict[str, Step]) -> Cause | None:
+    """Finds why a run failed: the reason of the stage that failed first."""
+    failed = [step for step in steps.values() if step.state == "failed"]
+    if not failed:
+        return None
+    first = min(failed, key=lambda step: (step.ended is None, step.ended and step.ended.timestamp(), step.task))
+    try:
+        log = read_log(api, run_id, first.pod) if first.pod else ""
+    except LockgateError:
+        log = ""
+    return cause_of(first, log)
+
+
+def with_cause(records: list[StageRecord], cause: Cause | None) -> list[StageRecord]:
+    """Puts the cause into the record of its stage."""
+    return [
+        record.model_copy(update={"error": cause.text, "exit_code": cause.exit_code})
+        if cause and record.task == cause.task
+        else record
+        for record in records
+    ]

@@ -1,0 +1,101 @@
+"""What a run will be, before anything is asked of the cluster."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import submission
+from pipelines.kubeflow.api import Api
+from pipelines.kubeflow.runs import Run
+from pipelines.kubeflow.submitting import (
+    Request,
+    images_in,
+    read_compiled,
+    require_reachable,
+    require_small,
+    start,
+    text_of,
+    timestamped,
+    uncached,
+    upload,
+)
+from pipelines.project import LoadedProject, load_project
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose beside the project."""
+
+    pipeline: str
+    registry: str
+    image_tag: str
+    compiled: Path | None
+    cache: bool
+    analysis_cache: str
+    pipeline_root: str
+    service_account: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can be started."""
+
+    project: LoadedProject
+    text: str
+    """The compiled pipeline."""
+    arguments: dict[str, Any]
+    tags: dict[str, str]
+    request: Request
+
+    def start(self, api: Api, name: str, experiment: str, note: Callable[[str], None]) -> Run:
+        """Uploads the pipeline, unless it is there already, and starts the run."""
+        settings = self.project.settings
+        version = upload(api, self.text, {"project": settings.name})
+        note(f"{version.pipeline}: version {version.name}{' uploaded' if version.new else ', as uploaded before'}")
+        run = start(
+            api,
+            version,
+            self.arguments,
+            name or timestamped(settings.name),
+            experiment or settings.name,
+            self.tags,
+            self.request,
+        )
+        note(f"{run.name}: run {run.id} on {self.tags['window']}")
+        return run
+
+
+def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[str, str]) -> Plan:
+    """Reads and checks a project, and pins what the run will read.
+
+    Raises:
+        InputError: the project, or an option, is wrong.
+        DataRejectedError: a span is missing.
+        UnavailableError: a storage does not answer.
+    """
+    loaded = load_project(project, overrides)
+    require_reachable(loaded)
+    text = pipeline_text(loaded, choice)
+    prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
+    require_small(prepared.arguments)
+    own = {"project": loaded.settings.name, "pipeline": choice.pipeline, "window": prepared.spans}
+    return Plan(
+        loaded, text, prepared.arguments, own | dict(tags), Request(choice.pipeline_root, choice.service_account)
+    )
+
+
+def pipeline_text(project: LoadedProject, choice: Choice) -> str:
+    """Gives the compiled pipeline as this project runs it."""
+    if choice.compiled:
+        text = read_compiled(choice.compiled)
+    else:
+        text = text_of(choice.pipeline, choice.registry, choice.image_tag)
+    return text if choice.cache else uncached(text)
+
+
+def digest_of(value: Any) -> str:
+    """Names a value by its content."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,124 @@
+"""Follows a run to its end: one line a stage, through whatever the network does."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from components.errors import UnavailableError
+from components.run_records import StageRecord
+from pipelines.graph import Graph
+from pipelines.kubeflow.api import Api
+from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of
+from pipelines.kubeflow.workflow import Step
+
+_PAUSE = 3.0
+_LONGEST_PAUSE = 30.0
+_PATIENCE = 15 * 60.0
+"""Seconds without an answer after which the API is given up."""
+_STUCK = 20.0
+"""Seconds that a pod may wait before it is told of."""
+_NORMAL = ("ContainerCreating", "PodInitializing", "")
+
+
+class Watcher(Protocol):
+    """Somebody who is told how a run goes."""
+
+    def planned(self, tasks: dict[str, str]) -> None:
+        """The stages of the run in order: name to label."""
+
+    def changed(self, record: StageRecord) -> None:
+        """A stage started or ended."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run as it stands."""
+
+    run: Run
+    graph: Graph | None
+    steps: dict[str, Step]
+
+    @property
+    def records(self) -> list[StageRecord]:
+        """One for each stage that has started; at the end, one for each."""
+        return records_of(self.graph, self.steps, self.run.is_over)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of the stages, in order."""
+        planned = {task.name: task.label for task in self.graph.tasks} if self.graph else {}
+        return planned | {task: task for task in self.steps if task not in planned}
+
+    def waiting(self, seconds: float = _STUCK) -> dict[str, str]:
+        """Gives why pods wait that have waited longer than usual, by task."""
+        return {
+            step.task: step.message
+            for step in self.steps.values()
+            if step.state == "running"
+            and step.pending
+            and step.message.partition(":")[0] not in _NORMAL
+            and step.started
+            and time.time() - step.started.timestamp() > seconds
+        }
+
+
+def look(api: Api, run: Run) -> Seen:
+    """Reads how a run stands."""
+    return Seen(run, graph_of(api, run), get_steps(api, run.id))
+
+
+def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], timeout: float | None = None) -> Seen:
+    """Follows a run to its end.
+
+    Args:
+        api: to ask; that it does not answer for a while ends nothing.
+        run: to follow.
+        watcher: is told of every stage.
+        note: is told what else is worth a line.
+        timeout: seconds after which the caller has waited enough; None: never.
+
+    Raises:
+        UnavailableError: the time is over, or the API has been away for long; the run goes on.
+        InputError: the run is gone, or the API refuses.
+    """
+    begin = answered = time.monotonic()
+    pause, graph, shown = _PAUSE, None, ""
+    told: dict[str, str] = {}
+    noted: set[str] = set()
+    while True:
+        try:
+            graph = graph or graph_of(api, run)
+            run = get_run(api, run.id)
+            seen = Seen(run, graph, get_steps(api, run.id))
+            if shown:
+                note("the API answers again")
+            answered, pause, shown = time.monotonic(), _PAUSE, ""
+        except UnavailableError as error:
+            if time.monotonic() - answered > _PATIENCE:
+                raise UnavailableError(f"{error}; nothing for {_PATIENCE / 60:g} min; {_goes_on(run)}") from error
+            if not shown:
+                shown = str(error)
+                note(f"{shown}; trying again")
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        else:
+            watcher.planned(seen.labels)
+            for record in seen.records:
+                if told.get(record.task) != record.state:
+                    told[record.task] = record.state
+                    watcher.changed(record)
+            for task, reason in seen.waiting().items():
+                line = f"{seen.labels[task]} waits: {reason}"
+                if line not in noted:
+                    noted.add(line)
+                    note(line)
+            if run.is_over:
+                return seen
+        if timeout is not None and time.monotonic() - begin + pause > timeout:
+            waits = "".join(f"; {line}" for line in sorted(noted))
+            raise UnavailableError(f"run '{run.name}' is not over after {timeout:g} s{waits}; {_goes_on(run)}")
+        time.sleep(pause)
+
+
+def _goes_on(run: Run) -> str:
+    return f"the run goes on; wait for it by `python -m pipelines wait {run.id}`"
