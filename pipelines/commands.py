@@ -19,7 +19,9 @@ from components.storage import reaching
 from pipelines import compiled, deployments, images_command, models
 from pipelines.environments import ROOT
 from pipelines.kind import command as kind_command
+from pipelines.kubeflow.commands import app as kubeflow
 from pipelines.project import ProjectError, load_project
+from pipelines.triggers.command import trigger
 
 if TYPE_CHECKING:
     from pipelines.local import Outcome
@@ -34,7 +36,9 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(images_command.app, name="images")
+app.add_typer(kubeflow)
 app.add_typer(kind_command.app, name="kind")
+app.command()(trigger)
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What starts retraining without anybody asking: new data in a bucket."""
