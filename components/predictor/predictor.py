@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from grpc_interceptor.exceptions import GrpcException, InvalidArgument, Unavailable
 from kserve.model import InferenceModel
-from kserve.protocol.grpc.grpc_predict_v2_pb2 import ModelInferResponse
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferResponse
 from kserve.protocol.infer_type import InferRequest
 
 from components.model_spec import DATATYPES
@@ -165,12 +165,12 @@ class Predictor(InferenceModel):  # type: ignore[misc]
             metrics.REQUESTS.labels("grpc", code).inc()
 
     async def _answer_grpc(self, body: InferRequest) -> ModelInferResponse:
-        parameters = body.parameters or {}
+        parameters = {name: _chosen(parameter) for name, parameter in (body.parameters or {}).items()}
         request = ColumnRequest(
             id=body.id or "",
             tensors=[Tensor(i.name, i.datatype, list(i.shape), _content(i)) for i in body.inputs],
             outputs=[output.name for output in body.request_outputs or []],
-            null_markers=requests.NULL_MARKERS in parameters and parameters[requests.NULL_MARKERS].bool_param,
+            null_markers=requests.flag(parameters, requests.NULL_MARKERS),
             binary_outputs=bool(body.use_binary_outputs),
         )
         specs = responses.chosen(request.outputs, self.facts)
@@ -258,3 +258,9 @@ def _content(tensor: Any) -> Any:
     """Gives the raw bytes of a gRPC tensor where it has some, else its list; KServe keeps both."""
     raw = getattr(tensor, "_raw_data", None)
     return raw if raw is not None else list(tensor.data or [])
+
+
+def _chosen(parameter: InferParameter) -> bool | int | str | None:
+    """Gives the value of a gRPC parameter, which has a field for each type."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return getattr(parameter, kind) if kind else None

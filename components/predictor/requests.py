@@ -224,9 +224,9 @@ def parse_columns(body: bytes, json_length: str | None) -> ColumnRequest:
         id=request_id,
         tensors=tensors,
         outputs=[output["name"] for output in outputs],
-        null_markers=_flag(parameters, NULL_MARKERS),
-        binary_outputs=_flag(parameters, "binary_data_output")
-        or any(_flag(_object(output, "parameters"), "binary_data") for output in outputs),
+        null_markers=flag(parameters, NULL_MARKERS),
+        binary_outputs=flag(parameters, "binary_data_output")
+        or any(flag(_object(output, "parameters"), "binary_data") for output in outputs),
     )
 
 
@@ -239,7 +239,12 @@ def _object(holder: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
-def _flag(parameters: Mapping[str, Any], name: str) -> bool:
+def flag(parameters: Mapping[str, Any], name: str) -> bool:
+    """Reads a parameter that is true or false; false where it is not given.
+
+    Raises:
+        RequestError: it is something else.
+    """
     value = parameters.get(name, False)
     if not isinstance(value, bool):
         raise RequestError(f"the parameter {name} is {shown(value)}; give true or false")

@@ -45,6 +45,10 @@ class Prometheus:
         return result
 
 
+def explain(server: RunningServer) -> None:
+    server.client.post(f"/v1/models/{server.name}:explain", json={"instances": [ROW]}).raise_for_status()
+
+
 @pytest.fixture(scope="module")
 def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningServer, RunningServer]]:
     """The stable model and a canary, both with a request log; that of the stable one cannot be written."""
@@ -74,6 +78,7 @@ def watched(
             for server in served:
                 server.rows([ROW, ROW | {"colour": "Bitcoin"}, {"trip km": 1}])
                 server.rows([{}])
+                explain(server)
             time.sleep(0.1)
         yield found
 
@@ -137,6 +142,7 @@ def _snake_case(relabeling: dict[str, Any]) -> dict[str, Any]:
 def test_every_metric_of_rules_and_dashboard_is_one_of_the_server(served: tuple[RunningServer, RunningServer]) -> None:
     for server in served:
         server.rows([ROW])
+        explain(server)
     wait_for(lambda: served[1].metrics().get('lockgate_request_log_rows_total{result="written"}', 0) > 0)
     there = {sample.partition("{")[0] for sample in served[1].metrics()}
     expressions = [rule["expr"] for group in given.RULES["groups"] for rule in group["rules"]]

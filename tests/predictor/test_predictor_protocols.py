@@ -257,6 +257,8 @@ def test_grpc_takes_serialized_examples(server: RunningServer, models: Path) -> 
         (lambda r: r.raw_input_contents.append(b"123"), "INVALID_ARGUMENT", ""),
         (lambda r: r.ClearField("inputs"), "INVALID_ARGUMENT", "no inputs"),
         (lambda r: r.outputs.add(name="lable"), "INVALID_ARGUMENT", "did you mean 'label'?"),
+        (lambda r: setattr(r.parameters["null_markers"], "string_param", "yes"), "INVALID_ARGUMENT", "null_markers"),
+        (lambda r: r.parameters["null_markers"].SetInParent(), "INVALID_ARGUMENT", "give true or false"),
     ],
 )  # fmt: skip
 def test_grpc_tells_what_is_wrong(server: RunningServer, change: Any, code: str, says: str) -> None:
