@@ -84,9 +84,9 @@ class Api:
         """Creates an object, or changes one."""
         return self._object("POST", path, {}, body)
 
-    def delete(self, path: str) -> None:
+    def delete(self, path: str, **query: Any) -> None:
         """Removes an object."""
-        self._call("DELETE", path, {}, None)
+        self._call("DELETE", path, query, None)
 
     def everything(self, path: str, key: str, **query: Any) -> Iterator[Object]:
         """Lists objects, page by page; newest first unless `sort_by` says otherwise.

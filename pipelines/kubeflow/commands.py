@@ -11,8 +11,29 @@ from components import images
 from components.artifacts import write_whole
 from components.errors import InputError, UnavailableError
 from components.storage import reaching
+from pipelines.kubeflow import backfill as backfills
+from pipelines.kubeflow import schedules
 from pipelines.kubeflow.logs import own_lines, read_log
-from pipelines.kubeflow.options import Connect, JsonOption, RunArgument, connected, err, out, print_json
+from pipelines.kubeflow.options import (
+    CacheOption,
+    CompiledOption,
+    Connect,
+    ExperimentOption,
+    ImageTagOption,
+    JsonOption,
+    PipelineOption,
+    ProjectArgument,
+    RegistryOption,
+    RootOption,
+    RunArgument,
+    ServiceAccountOption,
+    SetOption,
+    TagsOption,
+    connected,
+    err,
+    out,
+    print_json,
+)
 from pipelines.kubeflow.outcome import Outcome, outcome_of, to_json, to_markdown
 from pipelines.kubeflow.runs import find_run, get_run, list_runs, parse_tags, summary_of
 from pipelines.kubeflow.watching import Seen, follow, look
@@ -23,30 +44,6 @@ _PANEL = "On a cluster (Kubeflow Pipelines)"
 _FOLLOW_SECONDS = 3.0
 _STATES = ("pending", "running", "succeeded", "failed", "canceled", "canceling", "paused", "skipped")
 
-ProjectArgument = Annotated[
-    Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable."),
-]
-TagsOption = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the run, e.g. team=ml; `runs` finds it. Repeatable."),
-]
-RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the images.")]
-ImageTagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
-ExperimentOption = Annotated[str, typer.Option(help="Experiment of the run; default: the project's name.")]
-ServiceAccountOption = Annotated[str, typer.Option(help="Service account of the run's pods; default: Kubeflow's.")]
-RootOption = Annotated[str, typer.Option(help="Where artifacts go: s3:// or gs://; default: Kubeflow's.")]
-CompiledOption = Annotated[
-    Path | None,
-    typer.Option(help="Submit this compiled pipeline, with the images that it names.", show_default=False),
-]
-PipelineOption = Annotated[str, typer.Option(help="Which compiled pipeline.")]
-CacheOption = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
-]
 TimeoutOption = Annotated[
     float | None, typer.Option(min=1, help="Seconds to wait at most; the run goes on.", show_default=False)
 ]
@@ -280,6 +277,10 @@ def report(
     folder = output or ROOT / "runs" / found.name / "report"
     for path in download(api(), found, look(api(), found), folder):
         out.print(path, markup=False)
+
+
+app.add_typer(schedules.app, name="schedule", rich_help_panel=_PANEL)
+app.command(rich_help_panel=_PANEL)(backfills.backfill)
 
 
 def _wait_for(api: Connect, run: str, timeout: float | None, summary: Path | None, as_json: bool) -> None:

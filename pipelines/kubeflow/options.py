@@ -33,6 +33,31 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id or name of a run, or latest.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+ProjectArgument = Annotated[
+    Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. training.epochs=3. Repeatable."),
+]
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="KEY=VALUE", help="Tag of the run, e.g. team=ml; `runs` finds it. Repeatable."),
+]
+RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the images.")]
+ImageTagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
+ExperimentOption = Annotated[str, typer.Option(help="Experiment of the run; default: the project's name.")]
+ServiceAccountOption = Annotated[str, typer.Option(help="Service account of the run's pods; default: Kubeflow's.")]
+RootOption = Annotated[str, typer.Option(help="Where artifacts go: s3:// or gs://; default: Kubeflow's.")]
+CompiledOption = Annotated[
+    Path | None,
+    typer.Option(help="Submit this compiled pipeline, with the images that it names.", show_default=False),
+]
+PipelineOption = Annotated[str, typer.Option(help="Which compiled pipeline.")]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
+]
+
 
 def _option(help_text: str, variable: str, *names: str) -> Any:
     return typer.Option(*names, help=help_text, envvar=PREFIX + variable, rich_help_panel=PANEL, show_default=False)
@@ -55,7 +80,9 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         "",
     ),
     "kfp_namespace": (
-        Annotated[str, _option("Namespace that Kubeflow Pipelines is installed in; default: kubeflow.", "KFP_NAMESPACE")],
+        Annotated[
+            str, _option("Where Kubeflow Pipelines is installed; default: kubeflow.", "KFP_NAMESPACE")
+        ],
         "kubeflow",
     ),
     "kube_context": (Annotated[str, _option("Context of the kubeconfig.", "KUBE_CONTEXT")], ""),

@@ -3,19 +3,22 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import submission
-from pipelines.kubeflow.api import Api
-from pipelines.kubeflow.runs import Run
+from components.errors import InputError
+from pipelines import compiled, submission
+from pipelines.kubeflow.api import Api, Object
+from pipelines.kubeflow.runs import Run, write_tags
 from pipelines.kubeflow.submitting import (
     Request,
+    experiment_id,
     images_in,
     read_compiled,
     require_reachable,
     require_small,
+    runtime_config,
     start,
     text_of,
     timestamped,
@@ -49,6 +52,28 @@ class Plan:
     arguments: dict[str, Any]
     tags: dict[str, str]
     request: Request
+
+    def schedule(self, api: Api, wanted: Object, experiment: str, tags: Mapping[str, str]) -> Object:
+        """Uploads the pipeline, unless it is there already, and makes a schedule of it.
+
+        Args:
+            api: to ask.
+            wanted: name, trigger and the like, as KFP takes them.
+            experiment: of the runs; empty: the project's name.
+            tags: of the schedule, beside the plan's.
+        """
+        settings = self.project.settings
+        version = upload(api, self.text, {"project": settings.name})
+        return api.post(
+            "/apis/v2beta1/recurringruns",
+            {
+                **wanted,
+                "description": write_tags({**self.tags, **tags}),
+                "experiment_id": experiment_id(api, experiment or settings.name),
+                "pipeline_version_reference": version.reference,
+                "runtime_config": runtime_config(self.arguments, self.request),
+            },
+        )
 
     def start(self, api: Api, name: str, experiment: str, note: Callable[[str], None]) -> Run:
         """Uploads the pipeline, unless it is there already, and starts the run."""
@@ -85,6 +110,37 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     return Plan(
         loaded, text, prepared.arguments, own | dict(tags), Request(choice.pipeline_root, choice.service_account)
     )
+
+
+def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[str, str]) -> Plan:
+    """Reads and checks a project whose runs Kubeflow will start; what `plan` pins, they pin themselves.
+
+    Raises:
+        InputError: the project, or an option, is wrong, or every run would read the same.
+        DataRejectedError: a span is missing now.
+        UnavailableError: a storage does not answer.
+    """
+    from pipelines.kubeflow.pinning import DIGEST, PINNED, pinning  # imports kfp, which takes 2 s
+
+    planned = plan(project, overrides, choice, tags)
+    settings = planned.project.settings
+    window = settings.data.window
+    if window != "all" and "last" not in window:
+        raise InputError(
+            f"data.window is '{window}': each run of the schedule would read the same; let it move, e.g. --set "
+            "data.window='last 12 months'"
+        )
+    arguments = {name: value for name, value in planned.arguments.items() if name not in PINNED}
+    arguments["data"] = planned.arguments["data"] | {"window": window}
+    # As the digest of the inputs has them: neither the model card's copy nor where the model is served.
+    decisive = {
+        name: value
+        for name, value in arguments.items()
+        if name not in ("config", "deployment", "deployment_target", "analysis_cache")
+    }
+    arguments[DIGEST] = digest_of([decisive, compiled.code_digest()])
+    require_small(arguments)
+    return replace(planned, text=pinning(planned.text), arguments=arguments, tags=planned.tags | {"window": window})
 
 
 def pipeline_text(project: LoadedProject, choice: Choice) -> str:

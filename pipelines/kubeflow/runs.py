@@ -151,15 +151,21 @@ def get_steps(api: Api, run_id: str) -> dict[str, Step]:
     return read_steps(details.get("workflow_manifest") or "")
 
 
-def graph_of(api: Api, run: Run) -> Graph | None:
-    """Reads the stages that a run has; None: it is no pipeline of ours, and has parts that ours never have."""
+def spec_of(api: Api, run: Run) -> Object:
+    """Reads the compiled pipeline that a run runs."""
     if run.version_id:
         path = f"/apis/v2beta1/pipelines/{quoted(run.pipeline_id)}/versions/{quoted(run.version_id)}"
-        spec = api.get(path).get("pipeline_spec") or {}
+        spec: Object = api.get(path).get("pipeline_spec") or {}
     else:
         spec = run.source.get("pipeline_spec") or {}
+    found: Object = spec.get("pipeline_spec", spec)
+    return found
+
+
+def graph_of(spec: Object) -> Graph | None:
+    """Understands the stages of a compiled pipeline; None: it is not ours, and has parts that ours never have."""
     try:
-        return read_graph(json.dumps(spec.get("pipeline_spec", spec)))
+        return read_graph(json.dumps(spec))
     except (KeyError, TypeError):
         return None
 

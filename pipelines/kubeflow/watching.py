@@ -9,7 +9,7 @@ from components.errors import UnavailableError
 from components.run_records import StageRecord
 from pipelines.graph import Graph
 from pipelines.kubeflow.api import Api
-from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of
+from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of, spec_of
 from pipelines.kubeflow.workflow import Step
 
 _PAUSE = 3.0
@@ -65,7 +65,7 @@ class Seen:
 
 def look(api: Api, run: Run) -> Seen:
     """Reads how a run stands."""
-    return Seen(run, graph_of(api, run), get_steps(api, run.id))
+    return Seen(run, graph_of(spec_of(api, run)), get_steps(api, run.id))
 
 
 def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], timeout: float | None = None) -> Seen:
@@ -88,7 +88,7 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
     noted: set[str] = set()
     while True:
         try:
-            graph = graph or graph_of(api, run)
+            graph = graph or graph_of(spec_of(api, run))
             run = get_run(api, run.id)
             seen = Seen(run, graph, get_steps(api, run.id))
             if shown:

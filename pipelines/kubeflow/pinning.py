@@ -1,0 +1,104 @@
+"""Makes of the training pipeline one that a schedule can start: its first task pins what `submit` pins.
+
+A schedule starts the same pipeline with the same arguments each time. Window, data digest and the model in production
+would be those of the day on which the schedule was made.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from kfp import compiler, dsl
+
+from components import images
+from components.errors import InputError
+from pipelines.kubeflow.submitting import images_in
+
+DIGEST = "settings_digest"
+_TASK = "pin-inputs"
+PINNED = ("data", "data_digest", "inputs_digest", "production_model")
+
+
+@dsl.component(base_image=images.BASE, install_kfp_package=False)
+def pin_inputs(
+    data: dict,  # type: ignore[type-arg]
+    publication: dict,  # type: ignore[type-arg]
+    name: str,
+    settings_digest: str,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Pinned", [("data", dict), ("data_digest", str), ("inputs_digest", str), ("production_model", str)]
+):
+    """Pins the window to the spans that are there now, and the model in production to its version.
+
+    Args:
+        data: section `data` of pipeline.yaml, with a window such as `last 12 months`.
+        publication: section `publication` of pipeline.yaml.
+        name: of the model.
+        settings_digest: of everything else that decides the result.
+
+    Returns:
+        What `submit` would have put into the arguments.
+    """
+    import hashlib
+    from collections import namedtuple
+
+    from components.model_store import ModelStore
+    from components.spans import listing_digest, pinned_window, resolve
+    from components.stage import stage
+
+    with stage("pin_inputs"):
+        files = resolve(data["source"], data["window"])
+        window, digest = pinned_window(files), listing_digest(files)
+        inputs = hashlib.sha256(f"{settings_digest} {window} {digest}".encode()).hexdigest()
+        store = ModelStore(publication["store"], name)
+        version = store.latest()
+        # The model of an unchanged rerun is measured against what it replaced, see docs/adr/0003.
+        if version and (card := store.card(version)).inputs_digest == inputs:
+            version = card.parent
+        production = store.uri_of(version) if version else ""
+        print(f"{window}; in production: {production or 'nothing'}")
+        outputs = namedtuple("outputs", ["data", "data_digest", "inputs_digest", "production_model"])
+        return outputs({**data, "window": window}, digest, inputs, production)
+
+
+def pinning(text: str) -> str:
+    """Puts the task that pins before all others of a compiled pipeline.
+
+    Raises:
+        InputError: the pipeline takes nothing that could be pinned.
+    """
+    documents = list(yaml.safe_load_all(text))
+    spec = documents[0]
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    if not {*PINNED, "publication", "name"} <= inputs.keys():
+        raise InputError(f"pipeline '{spec['pipelineInfo']['name']}' cannot be scheduled: it takes no data to pin")
+    for task in spec["root"]["dag"]["tasks"].values():
+        values = task.get("inputs", {}).get("parameters", {})
+        for name, value in values.items():
+            if (pinned := value.get("componentInputParameter")) in PINNED:
+                values[name] = {"taskOutputParameter": {"producerTask": _TASK, "outputParameterKey": pinned}}
+                task["dependentTasks"] = sorted({*task.get("dependentTasks", []), _TASK})
+    own = _compiled()
+    registry, tag = images_in(text)
+    executor = own["deploymentSpec"]["executors"][f"exec-{_TASK}"]
+    executor["container"]["image"] = f"{registry}/base:{tag}"
+    spec["components"] |= own["components"]
+    spec["deploymentSpec"]["executors"][f"exec-{_TASK}"] = executor
+    spec["root"]["dag"]["tasks"][_TASK] = {
+        "cachingOptions": {},
+        "componentRef": {"name": f"comp-{_TASK}"},
+        "inputs": {
+            "parameters": {name: {"componentInputParameter": name} for name in ("data", "publication", "name", DIGEST)}
+        },
+        "taskInfo": {"name": _TASK},
+    }
+    inputs[DIGEST] = {"parameterType": "STRING"}
+    return yaml.safe_dump_all(documents, sort_keys=False, width=1000)
+
+
+def _compiled() -> dict:  # type: ignore[type-arg]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pin.yaml")
+        compiler.Compiler().compile(pin_inputs, str(path))
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
