@@ -4,6 +4,7 @@ kfp.Client is not used: without a namespace in a file of its own it asks a host 
 seconds apart, with a traceback each, and it goes on without a kubeconfig that it could not read.
 """
 
+import logging
 import os
 import re
 import urllib.parse
@@ -21,6 +22,7 @@ PREFIX = "LOCKGATE_KFP_"
 TOKEN, COOKIE, DEX_PASSWORD = PREFIX + "TOKEN", PREFIX + "COOKIE", PREFIX + "DEX_PASSWORD"
 IAP_DESKTOP_ID, IAP_DESKTOP_SECRET = PREFIX + "IAP_DESKTOP_CLIENT_ID", PREFIX + "IAP_DESKTOP_CLIENT_SECRET"
 
+_IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # Where Kubeflow projects a token for the pipelines' API into pods; the variable is kfp's own.
 _PIPELINES_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
@@ -62,7 +64,7 @@ def connect(connection: Connection) -> Api:
         configuration.host = normalized(connection.host)
         tried, ui = configuration.host, configuration.host
     elif (_SERVICE_ACCOUNT / "token").is_file():
-        configuration.host = f"http://ml-pipeline.{connection.kfp_namespace}.svc.cluster.local:8888"
+        configuration.host = _IN_CLUSTER.format(namespace=connection.kfp_namespace)
         tried, ui = f"{configuration.host} (this pod's cluster)", ""
     else:
         server = _from_kubeconfig(configuration, connection)
@@ -104,10 +106,12 @@ def _configuration() -> Any:
     from kfp_server_api import Configuration
     from urllib3 import Retry
 
+    # It would print each try.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     configuration = Configuration()
     # What was not sent is sent again; what was, only where that does nothing twice.
     configuration.retries = Retry(
-        total=4,
+        total=3,
         backoff_factor=0.3,
         status_forcelist=(429, 502, 503, 504),
         allowed_methods=("GET",),
@@ -121,16 +125,26 @@ def _from_kubeconfig(configuration: Any, connection: Connection) -> str:
     from kubernetes import config
 
     wanted_ca = configuration.ssl_ca_cert
+    name = os.environ.get("KUBECONFIG", "~/.kube/config")
     try:
-        config.load_kube_config(context=connection.kube_context or None, client_configuration=configuration)
+        config.load_kube_config(name, connection.kube_context or None, configuration)
     except Exception as error:  # of many kinds: missing, not YAML, no such context, a plugin that fails
-        name = os.environ.get("KUBECONFIG", "~/.kube/config")
         reason = f"{error}" or type(error).__name__
         raise InputError(
             f"no way to Kubeflow Pipelines: no --host is given, this is no pod, and the kubeconfig '{name}' does not "
             f"do: {reason}; give --host, or a kubeconfig"
         ) from error
     configuration.ssl_ca_cert = wanted_ca or configuration.ssl_ca_cert
+    renew = configuration.refresh_api_key_hook
+
+    def renew_token(c: Any) -> None:
+        # It sets everything again, itself and the host too, which leads to Kubeflow Pipelines by now.
+        host, ca_cert = c.host, c.ssl_ca_cert
+        renew(c)
+        c.host, c.ssl_ca_cert, c.refresh_api_key_hook = host, ca_cert, renew_token
+
+    if renew:
+        configuration.refresh_api_key_hook = renew_token
     return str(configuration.host).rstrip("/")
 
 

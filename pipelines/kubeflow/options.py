@@ -80,9 +80,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         "",
     ),
     "kfp_namespace": (
-        Annotated[
-            str, _option("Where Kubeflow Pipelines is installed; default: kubeflow.", "KFP_NAMESPACE")
-        ],
+        Annotated[str, _option("Where Kubeflow Pipelines is installed; default: kubeflow.", "KFP_NAMESPACE")],
         "kubeflow",
     ),
     "kube_context": (Annotated[str, _option("Context of the kubeconfig.", "KUBE_CONTEXT")], ""),
