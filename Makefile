@@ -9,7 +9,7 @@ DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 DEBIAN_PYTHON := lockgate/python:3.13-trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run serve test check generate format lock images push python-image \
+.PHONY: help setup data run serve test test-cluster check generate format lock images push python-image \
   kind-up kind-load kind-status kind-down vendor clean
 
 help: ## Print this help
@@ -38,6 +38,9 @@ serve: setup ## Serve the published model of PROJECT on localhost:8080 (PORT=…
 
 test: setup ## Run all tests that this machine can run; the rest is skipped with the reason
 	@$(DEV) tests/run.py
+
+test-cluster: setup ## Run the tests that need a cluster, on the one of KUBECONFIG (tests/cluster/README.md)
+	@$(DEV) tests/run.py cluster
 
 check: setup ## Lint, types, import contracts, generated files
 	@$(DEV) tests/run.py checks

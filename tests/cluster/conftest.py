@@ -1,11 +1,13 @@
 """A namespace of its own for each test, on the cluster that KUBECONFIG names."""
 
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import kubeflow
 from tests.cluster.lab import Lab, missing
 
 _WHY = missing()
@@ -17,6 +19,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
             if _WHY:
                 item.add_marker(pytest.mark.skip(reason=f"no cluster: {_WHY}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """After a failure of a pipeline, keeps what the cluster knows, and names the folder."""
+    report = yield
+    if report.failed and "test_training_on_cluster" in item.nodeid:
+        folder = kubeflow.dump(re.sub(r"\W+", "-", item.name))
+        report.sections.append(("what the cluster knew", str(folder)))
+    return report
 
 
 @pytest.fixture

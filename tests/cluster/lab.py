@@ -201,9 +201,9 @@ class Lab:
 class Client:
     """Sends one request after the other through the gateway."""
 
-    def __init__(self, hostname: str, row: dict[str, Any]) -> None:
+    def __init__(self, hostname: str, row: dict[str, Any], model: str = "flights") -> None:
         self._request = urllib.request.Request(
-            f"{GATEWAY_URL}/v1/models/flights:predict",
+            f"{GATEWAY_URL}/v1/models/{model}:predict",
             json.dumps({"instances": [row]}).encode(),
             {"Host": hostname, "Content-Type": "application/json"},
         )

@@ -1,0 +1,285 @@
+"""Kubeflow Pipelines on the cluster, as a user meets it: the command line, the object store, the pods of a run."""
+
+import base64
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import images, storage
+from components.model_store import ModelStore
+from pipelines.compiled import content_tag
+from pipelines.environments import DEV
+from tests.cluster.lab import GATEWAY, GATEWAY_URL, ROOT, kubectl
+from tests.cluster.lab import missing as missing_kserve
+
+HOST = os.environ.get("LOCKGATE_KFP_HOST", "http://127.0.0.1:8888")
+STORE_URL = os.environ.get("LOCKGATE_TEST_STORE_URL", "http://127.0.0.1:9000")
+RUNS, SERVED = "kubeflow", "lockgate"
+"""The namespaces of pipelines and of models."""
+RUNNER = f"system:serviceaccount:{RUNS}:lockgate-runner"
+_STORAGE = "lockgate-storage"
+"""Secret and ConfigMap with which stages reach the object store."""
+_DUMPS = ROOT / "build" / "cluster"
+_RUN_LABEL = "pipeline/runid"
+
+
+def missing() -> str:
+    """Tells what a run on the cluster needs and does not find; empty: nothing."""
+    if why := missing_kserve():
+        return why
+    for url in (f"{HOST}/apis/v2beta1/healthz", STORE_URL):
+        if why := _silence(url):
+            return f"{url} does not answer ({why}); `make kind-up` makes a cluster with Kubeflow Pipelines"
+    if "NotFound" in kubectl("-n", RUNS, "get", f"secret/{_STORAGE}", f"configmap/{_STORAGE}", "-o=name", check=False):
+        return f"namespace '{RUNS}' has no Secret and ConfigMap '{_STORAGE}'; `make kind-up` makes them"
+    nodes = json.loads(kubectl("get", "nodes", "-o=json"))["items"]
+    there = {name for node in nodes for image in node["status"]["images"] for name in image.get("names") or []}
+    for name in images.NAMES:
+        if (image := f"{images.REGISTRY}/{name}:{content_tag()}") not in there:
+            return f"no node has image '{image}'; `make images kind-load`"
+    return ""
+
+
+def _silence(url: str) -> str:
+    """Tells why nothing answers; an answer with an error is one."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:
+        return ""
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def credentials() -> dict[str, str]:
+    """Gives the variables by which this machine reaches the object store that the stages reach."""
+    secret = json.loads(kubectl("-n", RUNS, "get", "secret", _STORAGE, "-o=json"))["data"]
+    given = {name: base64.b64decode(value).decode() for name, value in secret.items() if name.startswith("AWS_")}
+    return {"AWS_DEFAULT_REGION": "us-east-1", **given, "AWS_ENDPOINT_URL": STORE_URL}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed for scripts."""
+        return json.loads(self.stdout)
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}\n{self.stdout}\n{self.stderr}"
+
+
+def pipelines(*arguments: str | Path, seconds: float = 300) -> Ended:
+    """Runs `python -m pipelines …` to its end."""
+    done = subprocess.run(
+        [str(DEV.executable), "-W", "ignore", "-m", "pipelines", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, "PYTHONPATH": "", "LOCKGATE_KFP_HOST": HOST},
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project whose data and models lie in a bucket of its own."""
+
+    folder: Path
+    bucket: str
+
+    @property
+    def name(self) -> str:
+        """Of the project, its model and its service."""
+        return self.bucket
+
+    @property
+    def store(self) -> ModelStore:
+        """Its models."""
+        return ModelStore(f"s3://{self.bucket}/models", self.name)
+
+    @property
+    def hostname(self) -> str:
+        """Under which the gateway has its model."""
+        return f"{self.name}.example.com"
+
+    def put(self, *files: Path) -> None:
+        """Puts spans into the bucket."""
+        fs, path = storage.filesystem(f"s3://{self.bucket}/data")
+        for file in files:
+            fs.put_file(str(file), f"{path}/{file.name}")
+
+    def drop(self, name: str) -> None:
+        """Takes a span out of the bucket."""
+        fs, path = storage.filesystem(f"s3://{self.bucket}/data")
+        fs.rm_file(f"{path}/{name}")
+
+    def submit(self, *options: str) -> str:
+        """Starts a run, and gives its id."""
+        ended = pipelines("submit", self.folder, "--json", *options)
+        assert ended.code == 0, ended
+        return str(ended.json["id"])
+
+    def run(self, *options: str) -> dict[str, Any]:
+        """Runs to the end, and gives what the command tells a script."""
+        ended = wait(self.submit(*options))
+        assert ended.code == ended.json["exit_code"]
+        return dict(ended.json)
+
+
+def wait(run: str, seconds: float = 1800) -> Ended:
+    """Follows a run to its end."""
+    ended = pipelines("wait", run, "--json", "--timeout", str(seconds), seconds=seconds + 120)
+    assert ended.stdout, ended
+    return ended
+
+
+def states(outcome: dict[str, Any]) -> dict[str, str]:
+    """Gives how the stages of a run ended, by their labels."""
+    return {stage["label"]: stage["state"] for stage in outcome["stages"]}
+
+
+@contextmanager
+def project(folder: Path, name: str, source: Path, changes: dict[str, Any]) -> Iterator[Project]:
+    """Makes a project on the cluster of one on this machine, and takes all of it away at the end.
+
+    Args:
+        folder: for its settings.
+        name: of its bucket, its model and its service.
+        source: its pipeline.yaml here.
+        changes: sections, or parts of them, that are different there.
+    """
+    settings = yaml.safe_load(source.read_text())
+    pattern = Path(settings["data"]["source"]).name
+    settings |= {"name": name, "publication": {"store": f"s3://{name}/models"}}
+    settings["data"]["source"] = f"s3://{name}/data/{pattern}"
+    for section, values in changes.items():
+        settings[section] = {**settings.get(section, {}), **values}
+    folder.mkdir(parents=True)
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    (folder / "schema.pbtxt").write_text((source.parent / "schema.pbtxt").read_text())
+    fs, bucket = storage.filesystem(f"s3://{name}")
+    fs.mkdir(bucket)
+    try:
+        yield Project(folder, name)
+    finally:
+        if "deployment" in changes:
+            print(pipelines("deployments", "delete", name, "--namespace", SERVED, "--yes"))
+        fs.rm(bucket, recursive=True)
+
+
+def served(hostname: str) -> dict[str, Any]:
+    """Gives the settings under which a model is served, and a canary lasts as long as a test can wait."""
+    return {
+        "target": "kserve",
+        "namespace": SERVED,
+        "gateway": GATEWAY,
+        "hostname": hostname,
+        "resources": {"cpu": "100m", "memory": "512Mi", "memory_limit": "2Gi"},
+        "canary": {"steps": [20, 50], "hold_seconds": 15, "min_requests": 10, "latency_slack_ms": 500},
+    }
+
+
+def predict(hostname: str, name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Asks a served model for one prediction, through the gateway."""
+    request = urllib.request.Request(
+        f"{GATEWAY_URL}/v1/models/{name}:predict",
+        json.dumps({"instances": [row]}).encode(),
+        {"Host": hostname, "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return dict(json.loads(response.read())["predictions"][0])
+
+
+def pods(run: str) -> list[dict[str, Any]]:
+    """Lists the pods of a run."""
+    return list(json.loads(kubectl("-n", RUNS, "get", "pods", "-l", f"{_RUN_LABEL}={run}", "-o=json"))["items"])
+
+
+def running_pod(run: str, task: str, seconds: float = 600) -> str:
+    """Waits until the container of a task runs, and gives its pod."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for stage in pipelines("status", run, "--json").json["stages"]:
+            if stage["task"] == task and stage["state"] == "running":
+                for pod in pods(run):
+                    if _component_of(pod) == task.replace("-", "_") and _main(pod).get("running"):
+                        return str(pod["metadata"]["name"])
+        time.sleep(1)
+    raise AssertionError(f"'{task}' of run {run} did not run within {seconds:g} s")
+
+
+def where_time_went(run: str) -> str:
+    """Writes a table of a run's pods: how long each was there, and how long its own program ran."""
+    lines = [f"{'pod':<60} {'start':>7} {'pod s':>7} {'own s':>7}"]
+    found = sorted(pods(run), key=lambda pod: pod["metadata"]["creationTimestamp"])
+    first = _moment(found[0]["metadata"]["creationTimestamp"])
+    for pod in found:
+        ended = [c["state"].get("terminated") for c in pod["status"].get("containerStatuses", [])]
+        last = max((_moment(one["finishedAt"]) for one in ended if one), default=first)
+        created = _moment(pod["metadata"]["creationTimestamp"])
+        main = _main(pod).get("terminated")
+        own = _moment(main["finishedAt"]) - _moment(main["startedAt"]) if main else 0
+        name = pod["metadata"]["annotations"].get("workflows.argoproj.io/node-name", pod["metadata"]["name"])
+        lines.append(f"{name[-60:]:<60} {created - first:7.0f} {last - created:7.0f} {own:7.0f}")
+    return "\n".join(lines)
+
+
+def _component_of(pod: dict[str, Any]) -> str:
+    """Gives the stage that an executor's pod runs; empty: it is a driver's."""
+    name = str(pod["metadata"]["annotations"].get("workflows.argoproj.io/node-name", ""))
+    before, _, last = name.rpartition(".")
+    return before.rpartition(".")[2].partition("(")[0].replace("-", "_") if last.startswith("executor") else ""
+
+
+def _main(pod: dict[str, Any]) -> dict[str, Any]:
+    statuses = pod["status"].get("containerStatuses", [])
+    return next((dict(one["state"]) for one in statuses if one["name"] == "main"), {})
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def dump(test: str) -> Path:
+    """Writes down what the cluster knows, after a failure.
+
+    Returns:
+        The folder.
+    """
+    folder = _DUMPS / f"{time.strftime('%Y%m%d-%H%M%S')}-{test}"
+    for namespace in (RUNS, SERVED):
+        (folder / namespace / "logs").mkdir(parents=True)
+        of = ("-n", namespace)
+        asked = {
+            "pods.txt": ("get", "pods", "-o=wide"),
+            "described.txt": ("describe", "pods"),
+            "events.txt": ("get", "events", "--sort-by=.lastTimestamp"),
+            "workflows.yaml": ("get", "workflows", "-o=yaml"),
+            "services.yaml": ("get", "inferenceservices,httproutes", "-o=yaml"),
+        }
+        for file, arguments in asked.items():
+            (folder / namespace / file).write_text(kubectl(*of, *arguments, check=False))
+        for name in kubectl(*of, "get", "pods", "-o=name", check=False).split():
+            text = kubectl(*of, "logs", name, "--all-containers", "--prefix", "--tail=1000", check=False)
+            (folder / namespace / "logs" / f"{name.rpartition('/')[2]}.txt").write_text(text)
+    return folder
