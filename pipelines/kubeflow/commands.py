@@ -61,6 +61,9 @@ def submit(
     overrides: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; the exit code is the run's.")] = False,
     timeout: TimeoutOption = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Start nothing when a run on the same inputs is under way or has passed.")
+    ] = False,
     run_name: Annotated[str, typer.Option(help="Default: the project's name and the time.")] = "",
     experiment: ExperimentOption = "",
     tags: TagsOption = None,
@@ -87,12 +90,15 @@ def submit(
         Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account),
         parse_tags(tags or []),
     )
-    run = planned.start(api(), run_name, experiment, lambda line: err.print(line, markup=False))
+    found = planned.find(api()) if once else None
+    run = found or planned.start(api(), run_name, experiment, lambda line: err.print(line, markup=False))
+    if found:
+        err.print(f"{found.name}: run {found.id} on the same inputs is {found.state.lower()}", markup=False)
     if not wait:
         if as_json:
-            print_json(summary_of(run))
+            print_json({**summary_of(run), "submitted": not found})
             return
-        out.print("[bold]SUBMITTED[/]", run.name)
+        out.print("[bold]THERE ALREADY[/]" if found else "[bold]SUBMITTED[/]", run.name)
         out.print(f"  run      {run.id}", markup=False)
         out.print(f"  next     python -m pipelines wait {run.id}", markup=False)
         return

@@ -10,7 +10,7 @@ from typing import Any
 from components.errors import InputError
 from pipelines import compiled, submission
 from pipelines.kubeflow.api import Api, Object
-from pipelines.kubeflow.runs import Run, write_tags
+from pipelines.kubeflow.runs import STOPPED, Run, list_runs, write_tags
 from pipelines.kubeflow.submitting import (
     Request,
     experiment_id,
@@ -26,6 +26,9 @@ from pipelines.kubeflow.submitting import (
     upload,
 )
 from pipelines.project import LoadedProject, load_project
+
+INPUTS = "inputs"
+"""The tag that names everything that decides a run's result."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Plan:
     arguments: dict[str, Any]
     tags: dict[str, str]
     request: Request
+
+    def find(self, api: Api) -> Run | None:
+        """Finds the run on the same inputs that is under way or has passed."""
+        same = list_runs(api, description__contains=f"{INPUTS}={self.tags[INPUTS]}")
+        return next((run for run in same if self.tags.items() <= run.tags.items() and run.state not in STOPPED), None)
 
     def schedule(self, api: Api, wanted: Object, experiment: str, tags: Mapping[str, str]) -> Object:
         """Uploads the pipeline, unless it is there already, and makes a schedule of it.
@@ -106,7 +114,12 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     text = pipeline_text(loaded, choice)
     prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
     require_small(prepared.arguments)
-    own = {"project": loaded.settings.name, "pipeline": choice.pipeline, "window": prepared.spans}
+    own = {
+        "project": loaded.settings.name,
+        "pipeline": choice.pipeline,
+        "window": prepared.spans,
+        INPUTS: prepared.arguments["inputs_digest"][:12],
+    }
     return Plan(
         loaded, text, prepared.arguments, own | dict(tags), Request(choice.pipeline_root, choice.service_account)
     )
@@ -140,7 +153,12 @@ def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags:
     }
     arguments[DIGEST] = digest_of([decisive, compiled.code_digest()])
     require_small(arguments)
-    return replace(planned, text=pinning(planned.text), arguments=arguments, tags=planned.tags | {"window": window})
+    return replace(
+        planned,
+        text=pinning(planned.text),
+        arguments=arguments,
+        tags={name: value for name, value in planned.tags.items() if name != INPUTS} | {"window": window},
+    )
 
 
 def pipeline_text(project: LoadedProject, choice: Choice) -> str:

@@ -16,6 +16,7 @@ from pipelines.kubeflow.workflow import Step, read_steps
 
 RUNS = "/apis/v2beta1/runs"
 LATEST = "latest"
+STOPPED = ("FAILED", "CANCELED", "CANCELING")
 _OVER = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TAG = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)=(.*)")
