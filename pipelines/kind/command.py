@@ -1,6 +1,7 @@
 """`python -m pipelines kind`: a cluster on this machine, made, looked at and removed."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     help="A kind cluster with Kubeflow Pipelines, KServe and the suite: docs/kind.md.", no_args_is_help=True
 )
 
-_out = Console(highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000)
 
 NameOption = Annotated[str, typer.Option(envvar="KIND_CLUSTER", help="Name of the cluster.")]
 GatewayPortOption = Annotated[int, typer.Option(envvar="GATEWAY_PORT", min=1, max=65535, help="Of served models.")]

@@ -24,7 +24,10 @@ _STARTING = (
     "EOF",
 )
 _PULL_FAULTS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
+_CRASH = "CrashLoopBackOff"
+_BACK_OFF = ("ImagePullBackOff", _CRASH)
 _PULL_SECONDS = 90.0
+_LINE = 300
 
 
 class Kubectl:
@@ -98,6 +101,7 @@ class Kubectl:
             UnavailableError: not in time; the line says why.
         """
         started = time.monotonic()
+        self._end_back_off({namespace for namespace, _ in self._not_ready(wanted)})
         while True:
             waiting = self._not_ready(wanted)
             if not waiting:
@@ -117,6 +121,13 @@ class Kubectl:
         found = {_key(one): one for one in self.get("deployments", "-A")["items"]}
         return {key for key in wanted if key not in found or not is_ready(found[key])}
 
+    def _end_back_off(self, namespaces: Collection[str]) -> None:
+        """Deletes the pods that failed until now: what they failed at may be there, and the next try minutes away."""
+        for namespace in namespaces:
+            for pod in self.get("pods", "-n", namespace)["items"]:
+                if any(status["state"].get("waiting", {}).get("reason") in _BACK_OFF for status in _statuses(pod)):
+                    self("delete", "pod", pod["metadata"]["name"], f"--namespace={namespace}", "--wait=false")
+
     def _lacking_images(self, namespaces: Collection[str]) -> list[str]:
         lacking = {
             status["image"]
@@ -132,9 +143,19 @@ class Kubectl:
         lines = []
         for namespace, name in sorted(waiting):
             pods = [pod for pod in self.get("pods", "-n", namespace)["items"] if _belongs(pod, name)]
-            states = {state for pod in pods for state in _states(pod)}
+            states = {state for pod in pods for state in (*_states(pod), *self._last_words(pod))}
             lines.append(f"{name} ({', '.join(sorted(states)) or 'no pod'})")
         return ", ".join(lines)
+
+    def _last_words(self, pod: Object) -> list[str]:
+        """Gives the last line of each container that ended, where it is started again and again."""
+        namespace, name = _key(pod)
+        lines = []
+        for status in _statuses(pod):
+            if status["state"].get("waiting", {}).get("reason") == _CRASH:
+                options = ("--previous", "--tail=1", f"--namespace={namespace}", f"--container={status['name']}")
+                lines.append(self._run("logs", name, *options).stdout.strip()[:_LINE])
+        return [line for line in lines if line]
 
     def _run(self, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
         command = [self._path, "--context", self._context, *arguments]
