@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from kfp import compiler, dsl
 
 from components import images
 from components.errors import InputError
-from pipelines.kubeflow.submitting import images_in
+from pipelines.kubeflow.submitting import images_in, parsed, written
 
 DIGEST = "settings_digest"
 _TASK = "pin-inputs"
@@ -68,7 +67,7 @@ def pinning(text: str) -> str:
     Raises:
         InputError: the pipeline takes nothing that could be pinned.
     """
-    documents = list(yaml.safe_load_all(text))
+    documents = parsed(text)
     spec = documents[0]
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     if not {*PINNED, "publication", "name"} <= inputs.keys():
@@ -94,11 +93,11 @@ def pinning(text: str) -> str:
         "taskInfo": {"name": _TASK},
     }
     inputs[DIGEST] = {"parameterType": "STRING"}
-    return yaml.safe_dump_all(documents, sort_keys=False, width=1000)
+    return written(documents)
 
 
 def _compiled() -> dict:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pin.yaml")
         compiler.Compiler().compile(pin_inputs, str(path))
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return dict(parsed(path.read_text(encoding="utf-8"))[0])
