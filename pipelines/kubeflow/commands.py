@@ -162,6 +162,8 @@ def logs(
         lines = lines[-tail:]
     for line in lines:
         typer.echo(line)
+    if not lines and not follow_:
+        err.print(f"stage '{seen.labels[task]}' has printed nothing of its own; --all shows the rest", markup=False)
     printed = len(text.splitlines() if everything else own_lines(text))
     while follow_ and seen.steps[task].state == "running":
         time.sleep(_FOLLOW_SECONDS)

@@ -15,6 +15,7 @@ _CAUSE = re.compile(rf"[\w ]+: ({'|'.join(_CLASSES)}): .*")
 _NOISE = re.compile(
     r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|\[?\d{4}-\d\d-\d\dT|main: |Error: exit status|exit status'
 )
+_STATUS = re.compile(r"failed to execute component: exit status (\d+)")
 _FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
 _KILLED = ("OOMKilled", "exit code 137")
 _INTERRUPTED = ("deleted", "evicted", "Evicted", "deadline", "Deadline", "exit code 143", "node ")
@@ -67,8 +68,13 @@ def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
     if any(word in step.message for word in _INTERRUPTED):
         text = f"{step.message}; start the same run again"
         return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
-    text = "; ".join(part for part in (lines[-1] if lines else "", step.message) if part)
-    return Cause(step.task, text or "it said nothing", LockgateError.exit_code, lines[-tail:])
+    # The launcher ends with 1 whatever the stage ended with.
+    status = _STATUS.findall(log)
+    code = int(status[-1]) if status else LockgateError.exit_code
+    known = code in {error.exit_code for error in _CLASSES.values()}
+    message = f"exit status {code}" if status else step.message
+    text = "; ".join(part for part in (lines[-1] if lines else "", message) if part)
+    return Cause(step.task, text or "it said nothing", code if known else LockgateError.exit_code, lines[-tail:])
 
 
 def find_cause(api: Api, run_id: str, steps: dict[str, Step]) -> Cause | None:
@@ -77,11 +83,16 @@ def find_cause(api: Api, run_id: str, steps: dict[str, Step]) -> Cause | None:
     if not failed:
         return None
     first = min(failed, key=lambda step: (step.ended is None, step.ended and step.ended.timestamp(), step.task))
+    return explain(api, run_id, first)
+
+
+def explain(api: Api, run_id: str, step: Step) -> Cause:
+    """Finds why a stage failed; what Argo says where its log cannot be read."""
     try:
-        log = read_log(api, run_id, first.pod) if first.pod else ""
+        log = read_log(api, run_id, step.pod)
     except LockgateError:
         log = ""
-    return cause_of(first, log)
+    return cause_of(step, log)
 
 
 def with_cause(records: list[StageRecord], cause: Cause | None) -> list[StageRecord]:

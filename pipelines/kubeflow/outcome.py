@@ -67,7 +67,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         **summary_of(outcome.run),
         "verdict": outcome.verdict,
         "cause": outcome.text,
-        "exit_code": outcome.exit_code,
+        "exit_code": outcome.exit_code if outcome.run.is_over else None,
         "stages": [
             {
                 "task": record.task,

@@ -1,5 +1,6 @@
 """Follows a run to its end: one line a stage, through whatever the network does."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from components.errors import UnavailableError
 from components.run_records import StageRecord
 from pipelines.graph import Graph
 from pipelines.kubeflow.api import Api
+from pipelines.kubeflow.logs import explain, with_cause
 from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of, spec_of
 from pipelines.kubeflow.workflow import Step
 
@@ -18,6 +20,8 @@ _PATIENCE = 15 * 60.0
 """Seconds without an answer after which the API is given up."""
 _STUCK = 20.0
 """Seconds that a pod may wait before it is told of."""
+_SHOWN = 300
+_UNPULLABLE = re.compile(r'(?:ErrImagePull|ImagePullBackOff|InvalidImageName): .*?image "([^"]+)"')
 _NORMAL = ("ContainerCreating", "PodInitializing", "")
 
 
@@ -53,7 +57,7 @@ class Seen:
     def waiting(self, seconds: float = _STUCK) -> dict[str, str]:
         """Gives why pods wait that have waited longer than usual, by task."""
         return {
-            step.task: step.message
+            step.task: _reason(step.message)
             for step in self.steps.values()
             if step.state == "running"
             and step.pending
@@ -85,7 +89,8 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
     begin = answered = time.monotonic()
     pause, graph, shown = _PAUSE, None, ""
     told: dict[str, str] = {}
-    noted: set[str] = set()
+    noted: dict[str, str] = {}
+    waiting: dict[str, str] = {}
     while True:
         try:
             graph = graph or graph_of(spec_of(api, run))
@@ -106,18 +111,30 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
             for record in seen.records:
                 if told.get(record.task) != record.state:
                     told[record.task] = record.state
+                    if record.state == "failed" and run.state == "CANCELED":
+                        record = record.model_copy(update={"error": "stopped with the run"})
+                    elif record.state == "failed":
+                        (record,) = with_cause([record], explain(api, run.id, seen.steps[record.task]))
                     watcher.changed(record)
-            for task, reason in seen.waiting().items():
-                line = f"{seen.labels[task]} waits: {reason}"
-                if line not in noted:
-                    noted.add(line)
-                    note(line)
+            waiting = {seen.labels[task]: reason for task, reason in seen.waiting().items()}
+            for label, reason in waiting.items():
+                if noted.get(label) != (kind := reason.partition(":")[0]):
+                    noted[label] = kind
+                    note(f"{label} waits: {reason}")
             if run.is_over:
                 return seen
         if timeout is not None and time.monotonic() - begin + pause > timeout:
-            waits = "".join(f"; {line}" for line in sorted(noted))
+            waits = "".join(f"; {label} waits: {reason}" for label, reason in waiting.items())
             raise UnavailableError(f"run '{run.name}' is not over after {timeout:g} s{waits}; {_goes_on(run)}")
         time.sleep(pause)
+
+
+def _reason(message: str) -> str:
+    """Shortens what Kubernetes says, and calls two names of one thing by one, which it takes turns with."""
+    image = _UNPULLABLE.match(message)
+    if image:
+        return f"ErrImagePull: image '{image[1]}' cannot be pulled: {message.rpartition(': ')[2]}; is it pushed there?"
+    return message if len(message) <= _SHOWN else f"{message[:_SHOWN]}…"
 
 
 def _goes_on(run: Run) -> str:
