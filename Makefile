@@ -67,8 +67,8 @@ python-image: ## Make a base for the images from Debian's packages, where no reg
 kind-up: setup ## Make a kind cluster with Kubeflow Pipelines and KServe, or go on where it stopped (docs/kind.md)
 	@$(DEV) -m pipelines kind up
 
-kind-load: setup ## Copy the images into the node of the kind cluster
-	@$(DEV) -m pipelines kind load
+kind-load: data ## Copy the images, and the data of PROJECT, into the kind cluster
+	@$(DEV) -m pipelines kind load $(PROJECT)
 
 kind-status: setup ## Show the parts of the kind cluster
 	@$(DEV) -m pipelines kind status

@@ -1,6 +1,7 @@
 """`python -m pipelines kind`: a cluster on this machine, made, looked at and removed."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,11 @@ from components import images
 from components.errors import UnavailableError
 from pipelines import compiled
 from pipelines.kind import sources
-from pipelines.kind.installation import STORE, Installation, Settings, fetch
+from pipelines.kind.installation import SERVING, Installation, Settings, fetch
 from pipelines.kind.steps import Steps
+from pipelines.kind.store import MODELS
 from pipelines.kind.vendor import GIT_SOURCE
+from pipelines.project import load_project
 
 app = typer.Typer(
     help="A kind cluster with Kubeflow Pipelines, KServe and the suite: docs/kind.md.", no_args_is_help=True
@@ -76,7 +79,7 @@ def up(
     table.add_row("Kubeflow Pipelines", f"http://127.0.0.1:{ui_port}", f"API: http://127.0.0.1:{api_port}")
     if gateway:
         table.add_row("served models", f"http://NAME.localhost:{gateway_port}")
-    table.add_row("model store", f"s3://{STORE}", f"AWS_ENDPOINT_URL=http://127.0.0.1:{store_port}")
+    table.add_row("model store", f"s3://{MODELS}", f"AWS_ENDPOINT_URL=http://127.0.0.1:{store_port}")
     _out.print()
     _out.print(table)
     _out.print(
@@ -86,12 +89,40 @@ def up(
 
 @app.command()
 def load(
+    project: Annotated[
+        Path | None, typer.Argument(help="Copy its data too, and print how to run it.", show_default=False)
+    ] = None,
     name: NameOption = "lockgate",
     registry: Annotated[str, typer.Option(help="Registry and folder of the images.")] = images.REGISTRY,
     tag: Annotated[str, typer.Option(help="Default: version and content of the code.", show_default=False)] = "",
 ) -> None:
-    """Copy the suite's images, which `make images` built, into the node."""
-    _existing(name).load(Steps(_out), registry, tag or compiled.content_tag())
+    """Copy the suite's images, which `make images` built, into the node, and a project's data into the object store."""
+    loaded = load_project(project) if project else None
+    installation, steps = _existing(name), Steps(_out)
+    installation.load(steps, registry, tag or compiled.content_tag())
+    if loaded is None:
+        return
+    settings = {"data.source": installation.put(steps, loaded), "publication.store": f"s3://{MODELS}"}
+    if "GATEWAY_PORT" in installation.node.ports():
+        settings |= {
+            "deployment.target": "kserve",
+            "deployment.namespace": SERVING,
+            "deployment.gateway": "kserve/kserve-ingress-gateway",
+            "deployment.hostname": f"{loaded.settings.name}.localhost",
+        }
+    lines = [f"--set {key}={shlex.quote(value)}" for key, value in settings.items()]
+    _out.print("\nnext:", markup=False)
+    _out.print('eval "$(.venvs/dev/bin/python -m pipelines kind env)"', markup=False)
+    _out.print(" \\\n  ".join([f".venvs/dev/bin/python -m pipelines submit {project} --wait", *lines]), markup=False)
+
+
+@app.command()
+def env(name: NameOption = "lockgate") -> None:
+    """Print the variables, credentials among them, with which this machine's commands reach the cluster."""
+    installation = _existing(name)
+    installation.require_running()
+    for variable, value in installation.variables.items():
+        typer.echo(f"export {variable}={shlex.quote(value)}")
 
 
 @app.command()

@@ -5,12 +5,10 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-
-import fsspec
 
 from components import images
 from components.errors import InputError, UnavailableError
@@ -22,15 +20,16 @@ from pipelines.kind.manifests import KIND, SUITE, Object
 from pipelines.kind.node import Node
 from pipelines.kind.sources import VENDORED, Platform
 from pipelines.kind.steps import Steps
+from pipelines.kind.store import MODELS, REGION, Store
+from pipelines.project import LoadedProject
 
-PIPELINES, SERVING, STORE = "kubeflow", "lockgate", "models"
-"""Namespaces of Kubeflow Pipelines and of the served models, and the bucket of the model store."""
+PIPELINES, SERVING = "kubeflow", "lockgate"
+"""Namespaces of Kubeflow Pipelines and of the served models."""
 
 _APPLY_SECONDS = 120.0
 _ESTABLISHED = "--for=condition=Established"
 _STORAGE = "lockgate-storage"
 _STORE_HOST = f"seaweedfs.{PIPELINES}:9000"
-_REGION = "us-east-1"  # any: the store has none
 _PAUSE_SECONDS = 1.0
 
 
@@ -113,8 +112,8 @@ class Installation:
             self._wait_for_answer(f"http://127.0.0.1:{self.settings.ports['API_PORT']}/apis/v2beta1/healthz", step.say)
             step.note = f"http://127.0.0.1:{self.settings.ports['UI_PORT']}"
         with steps.step("model store") as step:
-            self._make_bucket(step.say)
-            step.note = f"s3://{STORE}"
+            self.store.make_buckets(self.settings.seconds, step.say)
+            step.note = f"s3://{MODELS}"
         with steps.step("suite") as step:
             step.note = self.apply_suite()
 
@@ -140,6 +139,28 @@ class Installation:
                 step.note = image
         with steps.step("suite") as step:
             step.note = self.apply_suite(images.reference("predictor", registry, tag))
+
+    def put(self, steps: Steps, project: LoadedProject) -> str:
+        """Copies a project's data into the object store; gives the source that has them."""
+        with steps.step("data") as step:
+            self.store.make_buckets(self.settings.seconds, step.say)
+            step.note = source = self.store.put(project, step.say)
+        return source
+
+    @cached_property
+    def store(self) -> Store:
+        """The object store, as this machine reaches it, with the credentials of Kubeflow Pipelines' own Secret."""
+        found = self.kubectl.get("secret", "mlpipeline-minio-artifact", f"--namespace={PIPELINES}")
+        if found is None:
+            raise InputError(f"namespace '{PIPELINES}' has no object store; run `make kind-up`")
+        data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
+        port = self.node.ports()["STORE_PORT"]
+        return Store(f"http://127.0.0.1:{port}", data["accesskey"], data["secretkey"])
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment in which this machine's commands reach the cluster."""
+        return {"LOCKGATE_KFP_HOST": f"http://127.0.0.1:{self.node.ports()['API_PORT']}", **self.store.variables}
 
     def require_running(self) -> None:
         """Refuses to go on without a cluster of ours.
@@ -317,42 +338,18 @@ class Installation:
             say(f"waiting for {url}")
             time.sleep(_PAUSE_SECONDS)
 
-    def _credentials(self) -> tuple[str, str]:
-        """Reads the object store's credentials from the Secret of Kubeflow Pipelines."""
-        found = self.kubectl.get("secret", "mlpipeline-minio-artifact", f"--namespace={PIPELINES}")
-        data = {name: base64.b64decode(value).decode() for name, value in found["data"].items()}
-        return data["accesskey"], data["secretkey"]
-
-    def _make_bucket(self, say: Callable[[str], None]) -> None:
-        key, secret = self._credentials()
-        endpoint = f"http://127.0.0.1:{self.settings.ports['STORE_PORT']}"
-        client = {"endpoint_url": endpoint, "region_name": _REGION}
-        store = fsspec.filesystem("s3", key=key, secret=secret, client_kwargs=client, use_listings_cache=False)
-        end = time.monotonic() + self.settings.seconds
-        while True:
-            try:
-                if not store.exists(STORE):
-                    store.mkdir(STORE)
-                return
-            except Exception as error:  # the client's errors have no class in common
-                if time.monotonic() > end:
-                    raise UnavailableError(f"the object store at {endpoint} does not answer: {error}") from error
-            say(f"waiting for {endpoint}")
-            time.sleep(_PAUSE_SECONDS)
-
     def _storage(self) -> list[Object]:
         """Gives what stages and model servers reach the store with, as each reads it."""
-        key, secret = self._credentials()
-        keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+        inside = replace(self.store, endpoint=f"http://{_STORE_HOST}").variables
+        keys = {name: inside.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         described = {
             "serving.kserve.io/s3-endpoint": _STORE_HOST,
             "serving.kserve.io/s3-usehttps": "0",
-            "serving.kserve.io/s3-region": _REGION,
+            "serving.kserve.io/s3-region": REGION,
         }
-        settings = {"AWS_ENDPOINT_URL": f"http://{_STORE_HOST}", "AWS_DEFAULT_REGION": _REGION}
         return [
             {**_named("Secret", PIPELINES), "stringData": keys},
-            {**_named("ConfigMap", PIPELINES), "data": settings},
+            {**_named("ConfigMap", PIPELINES), "data": inside},
             {**_named("Secret", SERVING, described), "stringData": keys},
         ]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from components import images
 from pipelines import compiled
 from pipelines.kind import node
-from pipelines.kind.installation import PIPELINES, SERVING, STORE, Installation
+from pipelines.kind.installation import PIPELINES, SERVING, Installation
 from pipelines.kind.kubectl import Kubectl, is_ready
 from pipelines.kind.manifests import Object
+from pipelines.kind.store import MODELS
 
 READY = "ready"
 _GATEWAY_CRD = "gateways.gateway.networking.k8s.io"
@@ -85,7 +86,7 @@ def _pipelines(kubectl: Kubectl, ports: Mapping[str, int]) -> list[Part]:
     return [
         Part("Kubeflow Pipelines", _state(rest), version, _local(ports, "UI_PORT")),
         Part("its API", _state(api), version, _local(ports, "API_PORT")),
-        Part(f"store s3://{STORE}", _state(store), _tag(store, "seaweedfs"), _local(ports, "STORE_PORT")),
+        Part(f"store s3://{MODELS}", _state(store), _tag(store, "seaweedfs"), _local(ports, "STORE_PORT")),
     ]
 
 
