@@ -5,6 +5,7 @@ The secret and the names come from the environment: what is in an argument can b
 
 import hmac
 import os
+import re
 from collections.abc import Callable, Mapping
 
 from components.errors import InputError, UnavailableError
@@ -18,6 +19,7 @@ CALLER = "LOCKGATE_TRIGGER_CALLER"
 GOOGLE_CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
 _GOOGLE = ("accounts.google.com", "https://accounts.google.com")
 _SHORTEST = 16
+_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST},}}")
 
 Authenticate = Callable[[str], bool]
 """Tells whether the token of a request allows it.
@@ -36,8 +38,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Authenticat
     secret, audience, caller = (environment.get(name, "") for name in (SECRET, AUDIENCE, CALLER))
     if bool(audience) != bool(caller):
         raise InputError(f"set both {AUDIENCE} and {CALLER}, or none of them")
-    if secret and len(secret) < _SHORTEST:
-        raise InputError(f"{SECRET} has {len(secret)} characters (needed: {_SHORTEST}); e.g. `openssl rand -hex 32`")
+    if secret and not _TOKEN.fullmatch(secret):
+        raise InputError(
+            f"{SECRET} has {len(secret)} characters (needed: {_SHORTEST} or more, visible ASCII without spaces); "
+            "e.g. `openssl rand -hex 32`"
+        )
     accepted = [shared_secret(secret)] if secret else []
     accepted += [google_token(audience, caller)] if audience else []
     if not accepted:

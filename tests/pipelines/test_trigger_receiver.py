@@ -29,7 +29,7 @@ from tests.pipelines.test_project import SCHEMA, VALID
 from tests.pipelines.test_trigger_events import pub_sub, s3
 from tests.servers import free_port
 
-SECRET = "correct horse battery staple"
+SECRET = "correct-horse-battery-staple"
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
 
 
@@ -326,6 +326,7 @@ def test_when_googles_keys_cannot_be_had_the_sender_tries_again(serve: Serve, ke
         ({}, "nobody could be trusted"),
         ({"LOCKGATE_TRIGGER_SECRET": ""}, "nobody could be trusted"),
         ({"LOCKGATE_TRIGGER_SECRET": "short"}, "has 5 characters"),
+        ({"LOCKGATE_TRIGGER_SECRET": "correct horse battery staple"}, "without spaces"),
         ({"LOCKGATE_TRIGGER_AUDIENCE": "https://x"}, "set both"),
         ({"LOCKGATE_TRIGGER_CALLER": "a@b", "LOCKGATE_TRIGGER_SECRET": SECRET}, "set both"),
     ],
