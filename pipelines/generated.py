@@ -13,6 +13,7 @@ from kfp import compiler
 from components.settings import Project
 from pipelines.environments import ROOT
 from pipelines.picture import draw
+from pipelines.profiles import DEFAULTS, configured
 from pipelines.reference import with_tables
 
 _YAML = compiler.Compiler()
@@ -44,7 +45,7 @@ def contents() -> Iterator[tuple[Path, str]]:
         function = getattr(importlib.import_module(f"components.{stage}.component"), stage)
         yield component.with_suffix(".yaml"), _compiled(function)
     for name in ("training",):
-        text = _compiled(getattr(importlib.import_module(f"pipelines.{name}"), name))
+        text = configured(_compiled(getattr(importlib.import_module(f"pipelines.{name}"), name)), DEFAULTS)
         yield ROOT / "pipelines" / "compiled" / f"{name}.yaml", text
         yield ROOT / "docs" / f"{name}.svg", draw(text)
     for page in (ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "images.md"):

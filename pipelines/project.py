@@ -226,6 +226,8 @@ def _walk(location: Location) -> tuple[type[BaseModel] | None, list[str]]:
     holder: type[BaseModel] | None = None
     names: list[str] = []
     for index, step in enumerate(location):
+        if step == "[key]":  # the key of a map is wrong, not its value
+            continue
         models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
         tagged = [m for m in models if step in _tags(m)] if len(models) > 1 else []
         if tagged and index < len(location) - 1:
