@@ -183,6 +183,10 @@ def compile_(
     pipeline: Annotated[str, typer.Option(help="Which one.")] = "training",
     registry: RegistryOption = images.REGISTRY,
     tag: TagOption = "",
+    vertex: Annotated[
+        bool,
+        typer.Option("--vertex", help="With --output: without what only Kubernetes knows, for Vertex AI Pipelines."),
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when a file is not up to date.")] = False,
 ) -> None:
     """Write what is generated from the code: compiled pipelines, component.yaml files, the JSON Schema, tables.
@@ -190,8 +194,9 @@ def compile_(
     With --output: only a copy of one pipeline, to upload.
     """
     if output:
+        text = compiled.read(pipeline, registry, tag or compiled.content_tag())
         with reaching(str(output)):
-            write_whole(output, compiled.read(pipeline, registry, tag or compiled.content_tag()))
+            write_whole(output, compiled.without_platform(text) if vertex else text)
         _out.print("wrote", output, markup=False)
         return
     from pipelines.generated import generate

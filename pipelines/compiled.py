@@ -35,6 +35,11 @@ def read(name: str, registry: str = images.REGISTRY, tag: str = images.TAG) -> s
     return _IMAGE_LINE.sub(rf"\g<1>{registry}/\g<2>:{tag}", path.read_text(encoding="utf-8"))
 
 
+def without_platform(text: str) -> str:
+    """Leaves out how stages run on Kubernetes; Vertex AI's client takes no second document."""
+    return text.partition("\n---\n")[0].rstrip("\n") + "\n"
+
+
 @cache
 def code_digest() -> str:
     """Names the code of the stages and how their images are built (hex SHA-256).
