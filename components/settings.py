@@ -647,12 +647,13 @@ class StageProfile(Section):
 
     @model_validator(mode="after")
     def _within_limits(self) -> Self:
-        from lightkube.utils.quantity import parse_quantity  # stages, which read other sections, need not wait for it
+        pairs = [(name, getattr(self, name), getattr(self, f"{name}_limit")) for name in ("cpu", "memory")]
+        for name, asked, limit in pairs:
+            if asked and limit:
+                from lightkube.utils.quantity import parse_quantity  # stages, which read other sections, do without
 
-        for name in ("cpu", "memory"):
-            asked, limit = getattr(self, name), getattr(self, f"{name}_limit")
-            if asked and limit and (parse_quantity(asked) or 0) > (parse_quantity(limit) or 0):
-                raise ValueError(f"{name} is {asked}, more than it may have ({name}_limit: {limit})")
+                if (parse_quantity(asked) or 0) > (parse_quantity(limit) or 0):
+                    raise ValueError(f"{name} is {asked}, more than it may have ({name}_limit: {limit})")
         return self
 
 

@@ -48,7 +48,8 @@ def contents() -> Iterator[tuple[Path, str]]:
         text = configured(_compiled(getattr(importlib.import_module(f"pipelines.{name}"), name)), DEFAULTS)
         yield ROOT / "pipelines" / "compiled" / f"{name}.yaml", text
         yield ROOT / "docs" / f"{name}.svg", draw(text)
-    for page in (ROOT / "README.md", ROOT / "docs" / "configuration.md", ROOT / "docs" / "images.md"):
+    docs = (ROOT / "docs" / f"{name}.md" for name in ("configuration", "images", "stages-on-a-cluster"))
+    for page in (ROOT / "README.md", *docs):
         yield page, with_tables(page.read_text(encoding="utf-8"))
     yield ROOT / "pipelines" / "schema.json", json.dumps(Project.model_json_schema(), indent=1) + "\n"
 

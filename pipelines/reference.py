@@ -36,7 +36,7 @@ _TABLE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)"
 
 def with_tables(text: str) -> str:
     """Puts the generated tables between their marks in a page."""
-    tables = {"stages": _stages, "settings": _settings, "licences": _licences}
+    tables = {"stages": _stages, "settings": _settings, "licences": _licences, "resources": _resources}
     return _TABLE.sub(lambda m: f"{m[1]}{tables[m['name']]()}{m[3]}", text)
 
 
@@ -51,6 +51,19 @@ def _stages() -> str:
         outputs = spec["root"].get("outputDefinitions", {})
         names = [f"`{name}`" for kind in ("artifacts", "parameters") for name in outputs.get(kind, {})]
         lines.append(f"| [`{stage}`](components/{stage}/README.md) | {image} | {purpose} | {', '.join(names) or '–'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _resources() -> str:
+    from pipelines.profiles import DEFAULTS  # every command imports this module, and few need Kubernetes
+
+    lines = ["| stage | processors, limit | memory, limit | time |", "|---|---|---|---|"]
+    for stage in STAGES:
+        profile = DEFAULTS.stages[stage]  # type: ignore[index]
+        hours = (profile.timeout_seconds or 0) // 3600
+        lines.append(
+            f"| `{stage}` | {profile.cpu}, {profile.cpu_limit} | {profile.memory}, {profile.memory_limit} | {hours} h |"
+        )
     return "\n".join(lines) + "\n"
 
 
