@@ -31,12 +31,12 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """Why it is not PASSED; empty: it is, or it is not over."""
+        """Why it did not pass, or will not; empty: it did, or it may."""
         if self.run.state == "CANCELED":
             return "somebody stopped it"
-        if self.run.state != "FAILED":
-            return ""
-        return self.cause.text if self.cause else self.run.error or "no stage failed; see the run in Kubeflow"
+        if self.cause:
+            return self.cause.text
+        return self.run.error or "no stage failed; see the run in Kubeflow" if self.run.state == "FAILED" else ""
 
     @property
     def exit_code(self) -> int:
@@ -57,7 +57,7 @@ class Outcome:
 
 def outcome_of(api: Api, seen: Seen) -> Outcome:
     """Finds what a run's state means, and the cause of a failure."""
-    cause = find_cause(api, seen.run.id, seen.steps) if seen.run.state == "FAILED" else None
+    cause = find_cause(api, seen.run.id, seen.steps) if seen.run.state != "CANCELED" else None
     return Outcome(seen.run, seen.labels, with_cause(seen.records, cause), cause, seen.waiting())
 
 

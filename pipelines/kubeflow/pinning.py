@@ -4,6 +4,7 @@ A schedule starts the same pipeline with the same arguments each time. Window, d
 would be those of the day on which the schedule was made.
 """
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from pipelines.kubeflow.submitting import images_in, parsed, written
 
 DIGEST = "settings_digest"
 _TASK = "pin-inputs"
+_LIKE = "exec-ingest-data"
+"""It reads the same source: it has the credentials."""
 PINNED = ("data", "data_digest", "inputs_digest", "production_model")
 
 
@@ -82,6 +85,14 @@ def pinning(text: str) -> str:
     registry, tag = images_in(text)
     executor = own["deploymentSpec"]["executors"][f"exec-{_TASK}"]
     executor["container"]["image"] = f"{registry}/base:{tag}"
+    like = spec["deploymentSpec"]["executors"].get(_LIKE, {}).get("container", {})
+    executor["container"] |= {"resources": like["resources"]} if "resources" in like else {}
+    for platform in documents[1:]:
+        pods = platform["platforms"]["kubernetes"].get("deploymentSpec", {}).get("executors", {})
+        if _LIKE in pods:
+            pod = pods[f"exec-{_TASK}"] = copy.deepcopy(pods[_LIKE])
+            labels = pod.get("podMetadata", {}).get("labels", {})
+            labels |= {key: "pin_inputs" for key, value in labels.items() if value == "ingest_data"}
     spec["components"] |= own["components"]
     spec["deploymentSpec"]["executors"][f"exec-{_TASK}"] = executor
     spec["root"]["dag"]["tasks"][_TASK] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
-from pipelines import compiled, submission
+from pipelines import compiled, profiles, submission
 from pipelines.kubeflow.api import Api, Object
 from pipelines.kubeflow.runs import STOPPED, Run, list_runs, write_tags
 from pipelines.kubeflow.submitting import (
@@ -121,7 +121,11 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
         INPUTS: prepared.arguments["inputs_digest"][:12],
     }
     return Plan(
-        loaded, text, prepared.arguments, own | dict(tags), Request(choice.pipeline_root, choice.service_account)
+        loaded,
+        text,
+        prepared.arguments,
+        own | dict(tags),
+        Request(choice.pipeline_root, choice.service_account or loaded.settings.cluster.service_account),
     )
 
 
@@ -167,6 +171,7 @@ def pipeline_text(project: LoadedProject, choice: Choice) -> str:
         text = read_compiled(choice.compiled)
     else:
         text = text_of(choice.pipeline, choice.registry, choice.image_tag)
+    text = profiles.configured(text, project.settings.cluster)
     return text if choice.cache else uncached(text)
 
 

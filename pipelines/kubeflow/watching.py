@@ -131,9 +131,10 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
 
 def _reason(message: str) -> str:
     """Shortens what Kubernetes says, and calls two names of one thing by one, which it takes turns with."""
-    image = _UNPULLABLE.match(message)
-    if image:
-        return f"ErrImagePull: image '{image[1]}' cannot be pulled: {message.rpartition(': ')[2]}; is it pushed there?"
+    if image := _UNPULLABLE.match(message):
+        cause = message.rpartition(": ")[2]
+        why = "" if cause.startswith("Back-off") else f" ({cause})"
+        return f"image '{image[1]}' cannot be pulled{why}; is it pushed there?"
     return message if len(message) <= _SHOWN else f"{message[:_SHOWN]}…"
 
 

@@ -117,9 +117,17 @@ def test_waiting_outlives_an_api_that_is_away(cli: Cli, kubeflow: Kubeflow) -> N
 
 
 def test_a_stage_that_cannot_start_is_named_while_waiting(cli: Cli, kubeflow: Kubeflow) -> None:
-    reason = 'ImagePullBackOff: Back-off pulling image "ghcr.io/lockgate/base:none"'
-    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Pending", message=reason))
+    message = 'ErrImagePull: failed to pull image "ghcr.io/lockgate/base:none": dial tcp: no such host'
+    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Pending", message=message))
+
+    def on_get_run(run_id: str) -> None:  # Kubernetes takes turns with the two
+        other = 'ImagePullBackOff: Back-off pulling image "ghcr.io/lockgate/base:none"'
+        kubeflow.manifests[run] = workflow(*task("ingest-data", 0, "Pending", message=other))
+
+    assert "(no such host); is it pushed there?" in cli("wait", run, "--timeout", "1")[2]
+    kubeflow.on_get_run = on_get_run
     code, _, progress = cli("wait", run, "--timeout", "1")
+    reason = "image 'ghcr.io/lockgate/base:none' cannot be pulled; is it pushed there?"
     assert code == 4
     assert progress.count(f"ingest-data waits: {reason}") == 2  # at once, and at the end
     assert f"the run goes on; wait for it by `python -m pipelines wait {run}`" in progress

@@ -62,6 +62,10 @@ def made(kubeflow: Kubeflow, kind: str) -> list[dict]:
     return list(kubeflow.objects[kind].values())
 
 
+def spec_of(version: dict) -> dict:
+    return version["pipeline_spec"]["pipeline_spec"]
+
+
 # ----------------------------------------------------------------------------------------------- submit
 
 
@@ -82,7 +86,7 @@ def test_a_run_is_started_with_everything_pinned(cli: Cli, kubeflow: Kubeflow, p
     assert run["runtime_config"]["parameters"]["config"]["code"]["tag"] == "7"
     assert run["pipeline_version_reference"]["pipeline_version_id"] == version["pipeline_version_id"]
     assert version["name"].startswith("7-")
-    images = {e["container"]["image"] for e in version["pipeline_spec"]["deploymentSpec"]["executors"].values()}
+    images = {e["container"]["image"] for e in spec_of(version)["deploymentSpec"]["executors"].values()}
     assert all(image.endswith(":7") for image in images)
 
 
@@ -114,10 +118,32 @@ def test_a_released_pipeline_is_submitted_as_it_is(cli: Cli, kubeflow: Kubeflow,
     assert run["runtime_config"]["parameters"]["config"]["code"]["tag"] == "0.1.0"
 
 
+def test_stages_get_what_the_project_says_of_the_cluster(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
+    options = ["--set", "cluster.service_account=runner", "--set", "cluster.stages.train_model.memory=9Gi"]
+    assert cli("submit", str(project), *options)[0] == 0
+    (run,), (version,) = made(kubeflow, "runs"), made(kubeflow, "versions")
+    assert run["service_account"] == "runner"
+    executors = spec_of(version)["deploymentSpec"]["executors"]
+    assert executors["exec-train-model"]["container"]["resources"]["resourceMemoryRequest"] == "9Gi"
+
+
+def test_the_task_that_pins_reads_with_the_credentials_of_ingest_data(
+    cli: Cli, kubeflow: Kubeflow, project: Path
+) -> None:
+    code, _, said = cli("schedule", "create", str(project), "--every", "1d")
+    assert code == 0, said
+    (version,) = made(kubeflow, "versions")
+    pods = version["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert pods["exec-pin-inputs"]["secretAsEnv"] == pods["exec-ingest-data"]["secretAsEnv"]
+    assert pods["exec-pin-inputs"]["podMetadata"]["labels"]["app.kubernetes.io/component"] == "pin_inputs"
+    containers = {k: v["container"] for k, v in spec_of(version)["deploymentSpec"]["executors"].items()}
+    assert containers["exec-pin-inputs"]["resources"] == containers["exec-ingest-data"]["resources"]
+
+
 def test_no_cache_reaches_every_task(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
     assert cli("submit", str(project), "--no-cache")[0] == 0
     (version,) = made(kubeflow, "versions")
-    spec = version["pipeline_spec"]
+    spec = spec_of(version)
     dags = [c["dag"] for c in (spec["root"], *spec["components"].values()) if "dag" in c]
     tasks = [task for dag in dags for task in dag["tasks"].values()]
     assert len(tasks) > 15
