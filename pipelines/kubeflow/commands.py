@@ -64,6 +64,14 @@ def submit(
     once: Annotated[
         bool, typer.Option("--once", help="Start nothing when a run on the same inputs is under way or has passed.")
     ] = False,
+    expect: Annotated[
+        str,
+        typer.Option(
+            metavar="INPUTS",
+            help="Start nothing when the inputs are not these: the tag `inputs` of a run that somebody approved.",
+            show_default=False,
+        ),
+    ] = "",
     run_name: Annotated[str, typer.Option(help="Default: the project's name and the time.")] = "",
     experiment: ExperimentOption = "",
     tags: TagsOption = None,
@@ -82,7 +90,7 @@ def submit(
     """Run a pipeline on Kubeflow Pipelines."""
     if (timeout or summary) and not wait:
         raise InputError("--timeout and --summary are for --wait; add it, or leave them out")
-    from pipelines.kubeflow.planning import Choice, plan
+    from pipelines.kubeflow.planning import INPUTS, Choice, plan
 
     planned = plan(
         project,
@@ -90,6 +98,11 @@ def submit(
         Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account),
         parse_tags(tags or []),
     )
+    if expect and planned.tags[INPUTS] != expect:
+        raise InputError(
+            f"--expect {expect}: the inputs are {planned.tags[INPUTS]} now: data, settings or code have changed since; "
+            "train again, and approve that"
+        )
     found = planned.find(api()) if once else None
     run = found or planned.start(api(), run_name, experiment, lambda line: err.print(line, markup=False))
     if found:

@@ -167,7 +167,7 @@ def test_the_options_that_retraining_adds_exist() -> None:
         "--raw-output",
         "--output",
     }
-    assert added == {"--cache", "--no-cache", "--once", "--set"}
+    assert added == {"--cache", "--no-cache", "--once", "--set", "--expect"}
     assert added <= known
 
 
@@ -191,7 +191,9 @@ def test_deploying_waits_for_approval_of_what_was_trained() -> None:
     deploy = jobs(ROOT / ".github" / "workflows" / "retrain.yaml")["deploy"]
     assert deploy["environment"] == "production"
     assert deploy["needs"] == "train"
-    assert deploy["env"]["WINDOW"] == "${{ needs.train.outputs.window }}"
+    (submit,) = [step["run"] for step in deploy["steps"] if step.get("id") == "submit"]
+    assert '--expect "$APPROVED"' in submit
+    assert deploy["env"]["APPROVED"] == "${{ needs.train.outputs.inputs }}"
 
 
 # -------------------------------------------------------------------------------- the scripts, as GitHub runs them
@@ -253,6 +255,16 @@ def test_data_that_is_rejected_is_told_apart(project: Path, tmp_path: Path, s3_b
         "::error title=Data or model rejected; what is in service stays::data rejected: no file matches" in done.stdout
     )
     assert "## Data or model rejected" in runner.summary()
+
+
+def test_what_was_not_approved_is_not_deployed(project: Path, tmp_path: Path, s3_bucket: str) -> None:
+    with fsspec.open(f"{s3_bucket}/2025-01.csv", "w") as file:
+        file.write("customer,price\n1,2\n")
+    settings = f"data.source={s3_bucket}/{{YYYY}}-{{MM}}.csv\npublication.store={s3_bucket}/models"
+    runner = Runner(tmp_path, PROJECT=str(project), SETTINGS=settings, APPROVED="0123456789ab")
+    done = runner('.github/submit --set deployment.target=kserve --expect "$APPROVED"')
+    assert done.returncode == 2
+    assert "::error title=Fix your input::fix your input: --expect 0123456789ab: the inputs are " in done.stdout
 
 
 def test_a_cluster_that_does_not_answer_is_told_apart(project: Path, tmp_path: Path, s3_bucket: str) -> None:
