@@ -308,15 +308,17 @@ def _wait_for(api: Connect, run: str, timeout: float | None, summary: Path | Non
     from pipelines.progress import Progress  # imports kfp, which takes 2 s
 
     found = find_run(api(), run)
-    try:
-        with Progress(err) as progress:
+    with Progress(err) as progress:
+        try:
             seen = follow(api(), found, progress, lambda line: err.print(line, markup=False, style="yellow"), timeout)
-    except KeyboardInterrupt:
+        except KeyboardInterrupt:
+            seen = None  # said below: what Progress says of a local run is not so here
+    if seen is None:
         err.print(
             f"the run goes on; `python -m pipelines wait {found.id}` follows it, `cancel {found.id}` stops it",
             markup=False,
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(130)
     outcome = outcome_of(api(), seen)
     if summary:
         with reaching(str(summary)):

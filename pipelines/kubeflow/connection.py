@@ -38,7 +38,7 @@ class Connection:
     """Empty: in a pod that cluster's own API, else through the Kubernetes API server of the kubeconfig."""
     namespace: str = ""
     """Of the runs; a single-user installation has none."""
-    kfp_namespace: str = "kubeflow"
+    system_namespace: str = "kubeflow"
     """Where Kubeflow Pipelines is installed."""
     kube_context: str = ""
     token_file: Path | None = None
@@ -64,14 +64,14 @@ def connect(connection: Connection) -> Api:
         configuration.host = normalized(connection.host)
         tried, ui = configuration.host, configuration.host
     elif (_SERVICE_ACCOUNT / "token").is_file():
-        configuration.host = _IN_CLUSTER.format(namespace=connection.kfp_namespace)
+        configuration.host = _IN_CLUSTER.format(namespace=connection.system_namespace)
         tried, ui = f"{configuration.host} (this pod's cluster)", ""
     else:
         server = _from_kubeconfig(configuration, connection)
-        services = f"{server}/api/v1/namespaces/{connection.kfp_namespace}/services"
+        services = f"{server}/api/v1/namespaces/{connection.system_namespace}/services"
         configuration.host = f"{services}/ml-pipeline:http/proxy"
         ui = f"{services}/ml-pipeline-ui:http/proxy"
-        tried = f"namespace '{connection.kfp_namespace}' through the Kubernetes API server {server}"
+        tried = f"namespace '{connection.system_namespace}' through the Kubernetes API server {server}"
     _set_proxy(configuration)
     cookie, renew = _log_in(configuration, connection)
     api = Api(configuration, tried, ui, cookie=cookie, renew=renew)

@@ -79,8 +79,8 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         Annotated[str, _option("Namespace of the runs: the profile, where each user has one.", "NAMESPACE")],
         "",
     ),
-    "kfp_namespace": (
-        Annotated[str, _option("Where Kubeflow Pipelines is installed; default: kubeflow.", "KFP_NAMESPACE")],
+    "system_namespace": (
+        Annotated[str, _option("Where Kubeflow Pipelines is installed; default: kubeflow.", "SYSTEM_NAMESPACE")],
         "kubeflow",
     ),
     "kube_context": (Annotated[str, _option("Context of the kubeconfig.", "KUBE_CONTEXT")], ""),

@@ -168,7 +168,7 @@ def test_the_kubeconfig_leads_through_the_kubernetes_api(tmp_path: Path, monkeyp
         config = tmp_path / "config"
         config.write_text(kubeconfig(kubeflow.url))
         monkeypatch.setenv("KUBECONFIG", str(config))
-        api = connect(Connection(kfp_namespace="kf"))
+        api = connect(Connection(system_namespace="kf"))
         assert api.get("/apis/v2beta1/runs")["total_size"] == 0
         assert api.ui.endswith("/services/ml-pipeline-ui:http/proxy")
         with pytest.raises(InputError, match="no-such"):

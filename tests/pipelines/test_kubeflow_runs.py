@@ -134,6 +134,20 @@ def test_a_stage_that_cannot_start_is_named_while_waiting(cli: Cli, kubeflow: Ku
     assert reason in cli("status", run)[1]
 
 
+def test_ctrl_c_leaves_the_run_running(cli: Cli, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = put_run(kubeflow, "RUNNING", *INGESTED)
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching.time, "sleep", interrupt)
+    code, _, progress = cli("wait", run)
+    assert code == 130
+    assert progress.splitlines()[-1].startswith(f"the run goes on; `python -m pipelines wait {run}` follows it")
+    assert "finished stages are reused" not in progress
+    assert kubeflow.objects["runs"][run]["state"] == "RUNNING"
+
+
 def test_a_stopped_run_is_no_failure(cli: Cli, kubeflow: Kubeflow) -> None:
     run = put_run(kubeflow, "FAILED", *INGESTED, state_history=[{"state": "RUNNING"}, {"state": "CANCELING"}])
     code, printed, _ = cli("wait", run)
