@@ -27,7 +27,6 @@ HOST = os.environ.get("LOCKGATE_KFP_HOST", "http://127.0.0.1:8888")
 STORE_URL = os.environ.get("LOCKGATE_TEST_STORE_URL", "http://127.0.0.1:9000")
 RUNS, SERVED = "kubeflow", "lockgate"
 """The namespaces of pipelines and of models."""
-RUNNER = f"system:serviceaccount:{RUNS}:lockgate-runner"
 _STORAGE = "lockgate-storage"
 """Secret and ConfigMap with which stages reach the object store."""
 _DUMPS = ROOT / "build" / "cluster"
@@ -219,12 +218,10 @@ def running_pod(run: str, task: str, seconds: float = 600) -> str:
     """Waits until the container of a task runs, and gives its pod."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        for stage in pipelines("status", run, "--json").json["stages"]:
-            if stage["task"] == task and stage["state"] == "running":
-                for pod in pods(run):
-                    if _component_of(pod) == task.replace("-", "_") and _main(pod).get("running"):
-                        return str(pod["metadata"]["name"])
-        time.sleep(1)
+        for pod in pods(run):
+            if executes(pod) == task and _main(pod).get("running"):
+                return str(pod["metadata"]["name"])
+        time.sleep(0.5)
     raise AssertionError(f"'{task}' of run {run} did not run within {seconds:g} s")
 
 
@@ -244,11 +241,11 @@ def where_time_went(run: str) -> str:
     return "\n".join(lines)
 
 
-def _component_of(pod: dict[str, Any]) -> str:
-    """Gives the stage that an executor's pod runs; empty: it is a driver's."""
-    name = str(pod["metadata"]["annotations"].get("workflows.argoproj.io/node-name", ""))
-    before, _, last = name.rpartition(".")
-    return before.rpartition(".")[2].partition("(")[0].replace("-", "_") if last.startswith("executor") else ""
+def executes(pod: dict[str, Any]) -> str:
+    """Gives the task that a pod executes; empty: it is a driver's."""
+    node = str(pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"])
+    *_, task, last = ("", *(part.partition("(")[0] for part in node.split(".")))
+    return task if last == "executor" else ""
 
 
 def _main(pod: dict[str, Any]) -> dict[str, Any]:
