@@ -1,30 +1,39 @@
 """`python -m pipelines trigger`: new data in a bucket starts retraining."""
 
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from components import images
 from components.errors import InputError
 from components.storage import reaching
-from pipelines.project import LoadedProject, load_project
+from pipelines.kubeflow.options import (
+    CompiledOption,
+    Connect,
+    JsonOption,
+    ProjectArgument,
+    SetOption,
+    connected,
+    err,
+    out,
+    print_json,
+)
+from pipelines.project import load_project
 from pipelines.triggers import authentication, dispatch
 from pipelines.triggers.decision import Decision
 from pipelines.triggers.events import written_objects
-from pipelines.triggers.trigger import Start, Trigger
-
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+from pipelines.triggers.trigger import Trigger
 
 _STANDARD_INPUT = Path("-")
 
 
+@connected
 def trigger(
-    project: Annotated[Path, typer.Argument(help="A pipeline.yaml, or the folder that holds one.", show_default=False)],
+    api: Connect,
+    project: ProjectArgument,
     event: Annotated[
         Path | None,
         typer.Option(
@@ -36,9 +45,10 @@ def trigger(
         list[str] | None, typer.Option("--object", metavar="URI", help="What was written. Repeatable.")
     ] = None,
     serve: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Wait for notifications by HTTP.", show_default=False)
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Wait for notifications by HTTP.", show_default=False),
     ] = None,
-    host: Annotated[str, typer.Option(help="With --serve: the address to listen on.")] = "127.0.0.1",
+    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="With --serve: where.")] = "127.0.0.1",
     dispatch_to: Annotated[
         str,
         typer.Option(
@@ -46,6 +56,10 @@ def trigger(
         ),
     ] = "",
     api_url: Annotated[str, typer.Option(help="With --dispatch: GitHub's API.")] = dispatch.API_URL,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Start a run on Kubeflow Pipelines, as `submit --once` does.")
+    ] = False,
+    compiled: CompiledOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be started; start nothing.")] = False,
     marker: Annotated[
         str,
@@ -55,40 +69,44 @@ def trigger(
             show_default=False,
         ),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Start retraining when a window of data is complete, once for the same data."""
-    loaded = load_project(project)
-    pulled = Trigger(loaded, _start(loaded, project, dispatch_to, api_url, dry_run), marker)
+    if bool(dispatch_to) + submit + dry_run != 1:
+        raise InputError("what should be started? give one of --dispatch OWNER/NAME, --submit, --dry-run")
+    if serve is not None and (event or objects):
+        raise InputError("--serve waits for events; leave out --event and --object")
+    loaded = load_project(project, overrides or [])
+
+    def start(decision: Decision) -> str:
+        if dispatch_to:
+            payload = {"project": project.as_posix(), "window": decision.window, "key": decision.key}
+            dispatch.dispatch(dispatch_to, payload, api_url)
+            return f"told '{dispatch_to}' ({dispatch.EVENT}, key {decision.key})"
+        if submit:
+            return _submit(api, project, overrides or [], decision, compiled)
+        return f"dry run: would train on {decision.window} (key {decision.key})"
+
+    pulled = Trigger(loaded, start, marker)
     if serve is not None:
-        if event or objects:
-            raise InputError("--serve waits for events; leave out --event and --object")
-        _serve(pulled, host, serve)
+        _serve(pulled, listen, serve)
         return
     decision = pulled.pull(_written(event, objects or []))
     if as_json:
-        typer.echo(json.dumps(vars(decision), ensure_ascii=False))
+        print_json(vars(decision))
     else:
-        _out.print(f"{decision.action}: {decision.reason}", markup=False)
+        out.print(f"{decision.action}: {decision.reason}", markup=False)
 
 
-def _start(loaded: LoadedProject, project: Path, repository: str, api_url: str, dry_run: bool) -> Start:
-    """Gives what the options say should be done when there is a reason.
+def _submit(api: Connect, project: Path, overrides: list[str], decision: Decision, compiled: Path | None) -> str:
+    from pipelines.kubeflow.planning import Choice, plan
 
-    Raises:
-        InputError: they say nothing, or too much.
-    """
-    if bool(repository) + dry_run != 1:
-        raise InputError("what should be started? give one of --dispatch OWNER/NAME, --dry-run")
-    if dry_run:
-        return lambda decision: f"dry run: would train on {decision.window} (key {decision.key})"
-
-    def start(decision: Decision) -> str:
-        payload = {"project": project.as_posix(), "window": decision.window, "key": decision.key}
-        dispatch.dispatch(repository, payload, api_url)
-        return f"told '{repository}' ({dispatch.EVENT}, key {decision.key})"
-
-    return start
+    choice = Choice("training", images.REGISTRY, "", compiled, True, "", "", "")
+    planned = plan(project, [*overrides, f"data.window={decision.window}"], choice, {})
+    if found := planned.find(api()):
+        return f"run {found.id} on the same inputs is {found.state.lower()}"
+    return f"started run {planned.start(api(), '', '', _log).id}"
 
 
 def _written(event: Path | None, objects: list[str]) -> list[str] | None:
@@ -101,13 +119,13 @@ def _written(event: Path | None, objects: list[str]) -> list[str] | None:
     return [*objects, *written_objects(body)]
 
 
-def _serve(pulled: Trigger, host: str, port: int) -> None:
+def _serve(pulled: Trigger, address: str, port: int) -> None:
     from pipelines.triggers.receiver import PATH, Receiver
 
-    with Receiver(host, port, pulled, authentication.from_environment(), _log) as receiver:
+    with Receiver(address, port, pulled, authentication.from_environment(), _log) as receiver:
         # A container is stopped by a signal that would otherwise not reach Python.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        _log(f"waiting for events at http://{host}:{receiver.server_port}{PATH}")
+        _log(f"waiting for events at http://{address}:{receiver.server_port}{PATH}")
         try:
             receiver.serve_forever()
         except KeyboardInterrupt:
@@ -115,4 +133,4 @@ def _serve(pulled: Trigger, host: str, port: int) -> None:
 
 
 def _log(line: str) -> None:
-    _err.print(line, markup=False)
+    err.print(line, markup=False)

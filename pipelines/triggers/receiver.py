@@ -11,6 +11,7 @@
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -54,7 +55,7 @@ class Receiver(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            raise InputError(f"{host}:{port}: {error.strerror or error}; choose another --host or --serve") from error
+            raise InputError(f"{host}:{port}: {error.strerror or error}; choose another --listen or --serve") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Starts a thread for a connection, unless there are too many."""
@@ -71,8 +72,11 @@ class Receiver(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says that a client went away, without a traceback."""
-        self.log(f"{client_address[0]}: the connection broke off")
+        """Says that a client went away; a bug keeps its traceback."""
+        if isinstance(sys.exception(), OSError):
+            self.log(f"{client_address[0]}: the connection broke off")
+        else:
+            super().handle_error(request, client_address)
 
 
 class _RefusedError(Exception):

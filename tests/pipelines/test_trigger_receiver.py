@@ -337,5 +337,5 @@ def test_a_receiver_that_anybody_could_use_does_not_start(environment: dict[str,
 
 
 def test_an_address_that_is_taken(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="choose another --host or --serve"):
+    with pytest.raises(InputError, match="choose another --listen or --serve"):
         Receiver("127.0.0.1", served.server.server_port, served.server.trigger, lambda _: True, print)
