@@ -82,9 +82,8 @@ def up(
     table.add_row("model store", f"s3://{MODELS}", f"AWS_ENDPOINT_URL=http://127.0.0.1:{store_port}")
     _out.print()
     _out.print(table)
-    _out.print(
-        "\nnext:  make images kind-load\n       python -m pipelines submit examples/flights --wait", markup=False
-    )
+    _out.print("\nnext:  make images kind-load      # ends with how to train on the cluster", markup=False)
+    _out.print("       make kind-status", markup=False)
 
 
 @app.command()

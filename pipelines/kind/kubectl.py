@@ -1,6 +1,7 @@
 """kubectl, against one context."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -27,6 +28,8 @@ _PULL_FAULTS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImag
 _CRASH = "CrashLoopBackOff"
 _BACK_OFF = ("ImagePullBackOff", _CRASH)
 _PULL_SECONDS = 90.0
+# In the log of a Go program: glog's fatal line, a panic, an error of a structured log.
+_FATAL = re.compile(r"^F\d{4} |^panic: |\"level\":\"(error|fatal)\"|level=(error|fatal)")
 _LINE = 300
 
 
@@ -148,18 +151,25 @@ class Kubectl:
         return ", ".join(lines)
 
     def _last_words(self, pod: Object) -> list[str]:
-        """Gives the last line of each container that ended, where it is started again and again."""
-        namespace, name = _key(pod)
+        """Gives why each container ended that is started again and again, as far as its log tells."""
         lines = []
         for status in _statuses(pod):
             if status["state"].get("waiting", {}).get("reason") == _CRASH:
-                options = ("--previous", "--tail=1", f"--namespace={namespace}", f"--container={status['name']}")
-                lines.append(self._run("logs", name, *options).stdout.strip()[:_LINE])
+                namespace, name = _key(pod)
+                options = ("--previous", "--tail=50", f"--namespace={namespace}", f"--container={status['name']}")
+                lines.append(cause_in(self._run("logs", name, *options).stdout))
         return [line for line in lines if line]
 
     def _run(self, *arguments: str, given: str = "") -> "subprocess.CompletedProcess[str]":
         command = [self._path, "--context", self._context, *arguments]
         return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+
+def cause_in(log: str) -> str:
+    """Gives the line of a log that says why a program ended: the last fatal one, else the last."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    fatal = [line for line in lines if _FATAL.search(line)]
+    return (fatal or lines or [""])[-1][:_LINE]
 
 
 def is_ready(deployment: Object) -> bool:
