@@ -1,5 +1,6 @@
 """`python -m pipelines submit`, `status`, `wait`, `logs`, `report`, `cancel`, `runs`, `pipelines`."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from components.errors import InputError, UnavailableError
 from components.storage import reaching
 from pipelines.kubeflow import backfill as backfills
 from pipelines.kubeflow import schedules
+from pipelines.kubeflow.api import NotFoundError
 from pipelines.kubeflow.logs import own_lines, read_log
 from pipelines.kubeflow.options import (
     CacheOption,
@@ -144,9 +146,8 @@ def status(api: Connect, run: RunArgument, as_json: JsonOption = False) -> None:
     for record in outcome.records:
         note = record.error or outcome.waiting.get(record.task) or str(record.parameters.get("reason", ""))
         seconds = f"{record.wall_seconds:.0f} s" if record.wall_seconds else ""
-        table.add_row(
-            outcome.labels.get(record.task, record.task), record.state, seconds, note.replace("[", r"\["), style=None
-        )
+        label = outcome.labels.get(record.task, record.task)
+        table.add_row(label, record.state, seconds, note.replace("[", r"\["))
     out.print(table)
 
 
@@ -167,25 +168,21 @@ def logs(
     step = seen.steps[task]
     if not step.pod or step.state in ("cached", "skipped"):
         raise InputError(f"stage '{seen.labels[task]}' is {step.state} in this run; it printed nothing")
-    if step.pending:
+    if step.pending and not follow_:
         raise UnavailableError(f"stage '{seen.labels[task]}' has not begun: {step.message or 'its pod is pending'}")
-    text = read_log(api(), found.id, step.pod)
-    lines = text.splitlines() if everything else own_lines(text)
-    if not follow_ and not everything:
-        lines = lines[-tail:]
-    for line in lines:
+    select = str.splitlines if everything else own_lines
+    lines = [] if step.pending else select(read_log(api(), found.id, step.pod))
+    for line in lines if follow_ or everything else lines[-tail:]:
         typer.echo(line)
     if not lines and not follow_:
         err.print(f"stage '{seen.labels[task]}' has printed nothing of its own; --all shows the rest", markup=False)
-    printed = len(text.splitlines() if everything else own_lines(text))
-    while follow_ and seen.steps[task].state == "running":
+    while follow_ and step.state == "running":
         time.sleep(_FOLLOW_SECONDS)
-        seen = look(api(), get_run(api(), found.id))
-        text = read_log(api(), found.id, step.pod)
-        lines = text.splitlines() if everything else own_lines(text)
-        for line in lines[printed:]:
-            typer.echo(line)
-        printed = max(printed, len(lines))
+        with contextlib.suppress(UnavailableError, NotFoundError):  # away for now, or on the way to the archive
+            step = look(api(), get_run(api(), found.id)).steps[task]
+            before, lines = len(lines), lines if step.pending else select(read_log(api(), found.id, step.pod))
+            for line in lines[before:]:
+                typer.echo(line)
 
 
 @app.command(rich_help_panel=_PANEL)

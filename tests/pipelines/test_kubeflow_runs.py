@@ -225,7 +225,7 @@ def test_a_log_that_is_not_there(cli: Cli, kubeflow: Kubeflow, arguments: list[s
 
 def test_a_followed_log_ends_with_its_stage(cli: Cli, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.kubeflow.commands._FOLLOW_SECONDS", 0.05)
-    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Running"))
+    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Pending"))
     pod = pod_of(kubeflow.manifests[run], "ingest-data")
     kubeflow.logs[pod] = "one\n"
     looks = []
@@ -233,11 +233,15 @@ def test_a_followed_log_ends_with_its_stage(cli: Cli, kubeflow: Kubeflow, monkey
     def on_get_run(run_id: str) -> None:
         looks.append(run_id)
         kubeflow.logs[pod] += f"more {len(looks)}\n"
+        if len(looks) == 2:
+            kubeflow.manifests[run] = workflow(*task("ingest-data", 0, "Running"))
         if len(looks) == 3:
+            kubeflow.broken = [500]
+        if len(looks) == 5:
             kubeflow.manifests[run] = workflow(*INGESTED)
 
     kubeflow.on_get_run = on_get_run
-    assert cli("logs", run, "--follow")[1].splitlines() == ["one", "more 1", "more 2", "more 3"]
+    assert cli("logs", run, "--follow")[1].splitlines() == ["one", *(f"more {count}" for count in range(1, 6))]
 
 
 def test_a_run_is_found_by_id_name_and_as_the_latest(cli: Cli, kubeflow: Kubeflow) -> None:
