@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from components import images
@@ -305,9 +306,15 @@ def _wait_for(api: Connect, run: str, timeout: float | None, summary: Path | Non
     from pipelines.progress import Progress  # imports kfp, which takes 2 s
 
     found = find_run(api(), run)
-    with Progress(err) as progress:
+    # One console for both: a line printed by another would break the live picture.
+    console = Console(stderr=True, highlight=False)
+
+    def note(line: str) -> None:
+        console.print(line, markup=False, style="yellow", soft_wrap=True)
+
+    with Progress(console) as progress:
         try:
-            seen = follow(api(), found, progress, lambda line: err.print(line, markup=False, style="yellow"), timeout)
+            seen = follow(api(), found, progress, note, timeout)
         except KeyboardInterrupt:
             seen = None  # said below: what Progress says of a local run is not so here
     if seen is None:

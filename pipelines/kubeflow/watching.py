@@ -111,7 +111,7 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
             for record in seen.records:
                 if told.get(record.task) != record.state:
                     told[record.task] = record.state
-                    if record.state == "failed" and run.state == "CANCELED":
+                    if record.state == "failed" and run.state in ("CANCELED", "CANCELING"):
                         record = record.model_copy(update={"error": "stopped with the run"})
                     elif record.state == "failed":
                         (record,) = with_cause([record], explain(api, run.id, seen.steps[record.task]))
