@@ -112,7 +112,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Iterator[Project]:
     """A small project with two spans; its section deployment says how it would be served."""
     name = f"shop-{uuid.uuid4().hex[:6]}"
-    changes = {"deployment": {**kubeflow.served(f"{name}.example.com"), "target": "local"}}
+    changes = {
+        "deployment": {**kubeflow.served(f"{name}.example.com"), "target": "local"},
+        "cluster": {"all_stages": {"cpu": "100m"}},  # a node may have two cores, and others on it
+    }
     folder = tmp_path_factory.mktemp("shop") / "project"
     with kubeflow.project(folder, name, source / "pipeline.yaml", changes) as made:
         made.put(*sorted((source / "data").iterdir()))
