@@ -1,8 +1,10 @@
 """What the pods of a run printed, and what it says about a failure."""
 
 import base64
+import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
@@ -16,6 +18,7 @@ _NOISE = re.compile(
     r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|\[?\d{4}-\d\d-\d\dT|main: |Error: exit status|exit status'
 )
 _STATUS = re.compile(r"failed to execute component: exit status (\d+)")
+_OUTPUT = re.compile(r"ExecutorOutput: (\{.*?^\})", re.DOTALL | re.MULTILINE)
 _FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
 _KILLED = ("OOMKilled", "exit code 137")
 _INTERRUPTED = ("deleted", "evicted", "Evicted", "deadline", "Deadline", "exit code 143", "node ")
@@ -52,7 +55,25 @@ def read_log(api: Api, run_id: str, pod: str) -> str:
 
 def own_lines(log: str) -> list[str]:
     """Leaves out what KFP and Argo printed."""
-    return [line.rstrip() for line in log.splitlines() if line.strip() and not _NOISE.match(line.lstrip())]
+    lines, in_json = [], False
+    for line in map(str.rstrip, log.splitlines()):
+        is_noise = bool(_NOISE.match(line.lstrip()))
+        if line == "{" or (is_noise and line.endswith("{")):
+            in_json = True
+        elif line == "}":
+            in_json = False
+        elif line.strip() and not is_noise and not (in_json and line.startswith(" ")):
+            lines.append(line)
+    return lines
+
+
+def outputs_in(log: str) -> dict[str, Any]:
+    """Finds the output parameters that a stage's launcher printed: the API does not hand them out."""
+    found = _OUTPUT.findall(log)
+    try:
+        return dict(json.loads(found[-1]).get("parameterValues", {})) if found else {}
+    except ValueError:
+        return {}
 
 
 def cause_of(step: Step, log: str, tail: int = 20) -> Cause:

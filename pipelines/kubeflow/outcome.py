@@ -6,10 +6,11 @@ from typing import Any
 from components.errors import LockgateError, UnavailableError
 from components.run_records import StageRecord
 from pipelines.kubeflow.api import Api
-from pipelines.kubeflow.logs import Cause, find_cause, with_cause
+from pipelines.kubeflow.logs import Cause, find_cause, outputs_in, read_log, with_cause
 from pipelines.kubeflow.runs import Run, summary_of
 from pipelines.kubeflow.watching import Seen
 
+_PUBLISHES = "publish_model"
 _MARKS = {"succeeded": "✅", "cached": "✅", "failed": "❌", "skipped": "➖", "running": "⏳"}
 
 
@@ -49,6 +50,11 @@ class Outcome:
         return 0
 
     @property
+    def model(self) -> str:
+        """URI of the model that was published; empty: none, or nobody knows any more."""
+        return next((str(r.parameters["uri"]) for r in self.records if r.parameters.get("uri")), "")
+
+    @property
     def reasons(self) -> dict[str, str]:
         """What the gates that let the run through were told, by their labels."""
         reasons = {self.labels.get(r.task, r.task): str(r.parameters.get("reason", "")) for r in self.records}
@@ -56,9 +62,20 @@ class Outcome:
 
 
 def outcome_of(api: Api, seen: Seen) -> Outcome:
-    """Finds what a run's state means, and the cause of a failure."""
+    """Finds what a run's state means: the cause of a failure, the model that was published."""
     cause = find_cause(api, seen.run.id, seen.steps) if seen.run.state != "CANCELED" else None
-    return Outcome(seen.run, seen.labels, with_cause(seen.records, cause), cause, seen.waiting())
+    records = [_with_outputs(api, seen, record) for record in with_cause(seen.records, cause)]
+    return Outcome(seen.run, seen.labels, records, cause, seen.waiting())
+
+
+def _with_outputs(api: Api, seen: Seen, record: StageRecord) -> StageRecord:
+    if record.stage != _PUBLISHES or record.state != "succeeded":
+        return record
+    try:
+        outputs = outputs_in(read_log(api, seen.run.id, seen.steps[record.task].pod))
+    except LockgateError:
+        return record
+    return record.model_copy(update={"parameters": record.parameters | outputs})
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -67,6 +84,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         **summary_of(outcome.run),
         "verdict": outcome.verdict,
         "cause": outcome.text,
+        "model": outcome.model,
         "exit_code": outcome.exit_code if outcome.run.is_over else None,
         "stages": [
             {
@@ -89,6 +107,7 @@ def to_markdown(outcome: Outcome) -> str:
     if outcome.text:
         lines += [f"> {_escaped(outcome.text)}", ""]
     lines += [f"- **{label}**: {_escaped(reason)}" for label, reason in outcome.reasons.items()]
+    lines += [f"- **model**: `{outcome.model}`"] if outcome.model else []
     lines += [f"- **{name}**: {_escaped(value)}" for name, value in outcome.run.tags.items()]
     lines += [f"- **run**: `{outcome.run.id}`", "", "| | stage | time | |", "|---|---|---:|---|"]
     for record in outcome.records:

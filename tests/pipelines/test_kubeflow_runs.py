@@ -20,8 +20,15 @@ Cli = Callable[..., tuple[int, str, str]]
 REJECTED = "3 anomalies in split 'train' (allowed: 0)"
 LOG = f"""\
 I0101 10:00:00.000000 1 launcher_v2.go:90] input ExecutorInput:{{
-[KFP Executor 2026-01-01 10:00:01,000 INFO]: Looking for component `gate`
+[KFP Executor 2026-01-01 10:00:01,000 INFO]: Got executor_input:
+{{
+    "inputs": {{
+        "buckets": [
+            16
+        ]
 checking
+    }}
+}}
 data gate: data rejected: {REJECTED}
 I0101 10:00:02.000000 1 launcher_v2.go:188] publish success.
 F0101 10:00:02.000000 1 main.go:60] failed to execute component: exit status 3
@@ -94,6 +101,17 @@ def test_the_stages_of_a_run_come_as_lines_and_as_json(cli: Cli, kubeflow: Kubef
     assert states["ingest-data"] == "cached"
     assert states["deploy-model"] == "skipped"
     assert states["report-run"] == "succeeded"
+
+
+def test_a_published_model_is_named(cli: Cli, kubeflow: Kubeflow) -> None:
+    run = put_run(kubeflow, "SUCCEEDED", *INGESTED, *task("publish-model", 10))
+    uri = "s3://models/flights/versions/v0001-1a2b3c4d"
+    output = json.dumps({"parameterValues": {"uri": uri, "version": "v0001-1a2b3c4d"}}, indent=2)
+    kubeflow.logs[pod_of(kubeflow.manifests[run], "publish-model")] = (
+        f"I0101 10:00:00.0 1 x.go:1] ExecutorOutput: {output}\n"
+    )
+    assert f"model    {uri}" in cli("wait", run)[1]
+    assert json.loads(cli("status", run, "--json")[1])["model"] == uri
 
 
 def test_waiting_outlives_an_api_that_is_away(cli: Cli, kubeflow: Kubeflow) -> None:
