@@ -9,19 +9,24 @@ from typing import Any
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
 from components.run_records import StageRecord
 from pipelines.kubeflow.api import Api, quoted
+from pipelines.kubeflow.runs import stage_of
 from pipelines.kubeflow.workflow import Step
 
 _CLASSES = {error.label: error for error in (InputError, DataRejectedError, UnavailableError)}
 _CAUSE = re.compile(rf"[\w ]+: ({'|'.join(_CLASSES)}): .*")
 # Lines of KFP's launcher and executor, and of Argo: not what the stage printed.
 _NOISE = re.compile(
-    r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|\[?\d{4}-\d\d-\d\dT|main: |Error: exit status|exit status'
+    r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|main: |Error: exit status|exit status|WARNING: All log messages'
 )
 _STATUS = re.compile(r"failed to execute component: exit status (\d+)")
 _OUTPUT = re.compile(r"ExecutorOutput: (\{.*?^\})", re.DOTALL | re.MULTILINE)
 _FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
-_KILLED = ("OOMKilled", "exit code 137")
-_INTERRUPTED = ("deleted", "evicted", "Evicted", "deadline", "Deadline", "exit code 143", "node ")
+_INTERRUPTED = {
+    ("OOMKilled", "exit code 137"): "out of memory? raise {profile}.memory_limit",
+    ("active on the node longer than",): "raise {profile}.timeout_seconds",
+    ("deleted", "evicted", "Evicted", "exceeded its deadline", "exit code 143", "node "): "start the same run again",
+}
+"""What to do when a stage was ended from outside, by words of Argo's message."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,10 @@ def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
     if said:
         label = _CAUSE.fullmatch(said)[1]  # type: ignore[index]
         return Cause(step.task, said, _CLASSES[label].exit_code, lines[-tail:])
-    if any(word in step.message for word in _KILLED):
-        text = f"{step.message}; out of memory? give the stage more, then start the same run again"
-        return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
-    if any(word in step.message for word in _INTERRUPTED):
-        text = f"{step.message}; start the same run again"
-        return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
+    for words, advice in _INTERRUPTED.items():
+        if any(word in step.message for word in words):
+            text = f"{step.message}; {advice.format(profile=f'cluster.stages.{stage_of(step.task)}')}"
+            return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
     # The launcher ends with 1 whatever the stage ended with.
     status = _STATUS.findall(log)
     code = int(status[-1]) if status else LockgateError.exit_code
