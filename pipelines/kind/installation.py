@@ -25,6 +25,8 @@ from pipelines.project import LoadedProject
 
 PIPELINES, SERVING = "kubeflow", "lockgate"
 """Namespaces of Kubeflow Pipelines and of the served models."""
+RUNTIME = "lockgate-predictor"
+"""The ServingRuntime of our model server."""
 
 _APPLY_SECONDS = 120.0
 _ESTABLISHED = "--for=condition=Established"
@@ -185,14 +187,23 @@ class Installation:
     def apply_suite(self, predictor: str = "") -> str:
         """Applies the suite's manifests, with the image of the model server that the node has."""
         default = images.reference("predictor", tag=images.VERSION)
-        built = predictor or images.reference("predictor", tag=compiled.content_tag())
-        image = built if predictor or node.full_name(built) in self.node.images() else default
+        image = predictor or self._predictor_there() or default
         objects = self.kubectl.render(SUITE / "overlays" / "kind")
         manifests.change_images(objects, lambda name: image if name == default else name)
         first, rest = manifests.split(objects)
         self.kubectl.apply(first, _APPLY_SECONDS)
         self.kubectl.apply([*rest, *self._storage()], _APPLY_SECONDS)
         return f"model server {image}"
+
+    def _predictor_there(self) -> str:
+        """Gives the model server's image for the code as it is, else the one in use, if the node has it."""
+        runtime = self.kubectl.get("servingruntimes.serving.kserve.io", RUNTIME, f"--namespace={SERVING}")
+        in_use = [runtime["spec"]["containers"][0]["image"]] if runtime else []
+        inside = self.node.images()
+        for image in (images.reference("predictor", tag=compiled.content_tag()), *in_use):
+            if node.full_name(image) in inside:
+                return str(image)
+        return ""
 
     def _check_machine(self) -> None:
         taken = self.settings.ports if not self.node.state() else {}
@@ -230,9 +241,21 @@ class Installation:
                 self.node.start()
             self._require_same()
             self.node.export()
-            self.kubectl("wait", "nodes", "--all", "--for=condition=Ready", f"--timeout={self.settings.seconds:.0f}s")
+            self._wait_for_node()
         version = self.kubectl.get("nodes")["items"][0]["status"]["nodeInfo"]["kubeletVersion"]
         return f"{self.settings.name}, Kubernetes {version}"
+
+    def _wait_for_node(self) -> None:
+        """Waits for a node that may have been started just now: its API server first refuses, then forbids."""
+        end = time.monotonic() + self.settings.seconds
+        while True:
+            try:
+                self.kubectl("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=20s")
+                return
+            except UnavailableError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
     def _require_ours(self) -> None:
         if not self.node.is_ours():
@@ -307,7 +330,7 @@ class Installation:
             return f"the node pulls them, as they could not be copied from Docker: {said}"
         return (
             f"{len(wanted) - len(outside)} were there, {len(cached)} copied from Docker, "
-            f"{len(outside) - len(cached)} left to pull"
+            f"{len(outside) - len(cached)} pulled where they are needed"
         )
 
     def _apply_platform(self, say: Callable[[str], None]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from components import images
 from pipelines import compiled
 from pipelines.kind import node
-from pipelines.kind.installation import PIPELINES, SERVING, Installation
+from pipelines.kind.installation import PIPELINES, RUNTIME, SERVING, Installation
 from pipelines.kind.kubectl import Kubectl, is_ready
 from pipelines.kind.manifests import Object
 from pipelines.kind.store import MODELS
@@ -91,7 +91,7 @@ def _pipelines(kubectl: Kubectl, ports: Mapping[str, int]) -> list[Part]:
 
 
 def _suite(kubectl: Kubectl) -> Part:
-    runtime = kubectl.get("servingruntimes.serving.kserve.io", "lockgate-predictor", f"--namespace={SERVING}")
+    runtime = kubectl.get("servingruntimes.serving.kserve.io", RUNTIME, f"--namespace={SERVING}")
     if runtime is None:
         return Part("suite", "not there")
     return Part("suite", READY, runtime["spec"]["containers"][0]["image"].rpartition(":")[2])
