@@ -6,7 +6,7 @@ backfill that was stopped, here or by anybody else, goes on where it stood.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -38,12 +38,11 @@ from pipelines.kubeflow.options import (
     print_json,
 )
 from pipelines.kubeflow.outcome import outcome_of
-from pipelines.kubeflow.runs import Run, list_runs, parse_tags, summary_of
+from pipelines.kubeflow.runs import Run, list_runs, summary_of
 from pipelines.kubeflow.submitting import timestamped
 from pipelines.kubeflow.watching import look
 from pipelines.project import LoadedProject, load_project
 
-_BACKFILL, _SPAN = "backfill", "span"
 _PAUSE = 5.0
 _PATIENCE = 15 * 60.0
 
@@ -63,7 +62,7 @@ class Work:
     span: str
     window: str
     run: Run | None = None
-    submitted: bool = field(default=False)
+    submitted: bool = False
     """By this command."""
 
     def is_to_do(self, rerun: Rerun) -> bool:
@@ -109,7 +108,7 @@ def backfill(
     In a value of --set, {span} stands for the span, e.g. --set data.split.eval_from={span}-22.
     """
     choice = planning.Choice(pipeline, registry, image_tag, compiled, cache, "", pipeline_root, service_account)
-    given = parse_tags(tags or [])
+    given = planning.own_tags(tags or [])
     loaded = load_project(project, _for_span(overrides or [], first, first))
     work = _work(loaded, first, last, spans)
     key = _key(loaded, overrides or [], choice, spans)
@@ -123,7 +122,7 @@ def backfill(
             project,
             _for_span(overrides or [], one.span, one.window),
             choice,
-            {**given, _BACKFILL: key, _SPAN: one.span},
+            {**given, planning.BACKFILL: key, planning.SPAN: one.span},
         )
         name = timestamped(f"{loaded.settings.name}-{one.span}")
         return planned.start(api(), name, experiment, lambda line: None)
@@ -183,8 +182,8 @@ def _key(project: LoadedProject, overrides: Sequence[str], choice: planning.Choi
 def _find_runs(api: Api, key: str, work: Sequence[Work]) -> None:
     """Looks up the newest run of each span."""
     found: dict[str, Run] = {}
-    for run in list_runs(api, description__contains=f"{_BACKFILL}={key}"):
-        found.setdefault(run.tags.get(_SPAN, ""), run)
+    for run in list_runs(api, description__contains=f"{planning.BACKFILL}={key}"):
+        found.setdefault(run.tags.get(planning.SPAN, ""), run)
     for one in work:
         one.run = found.get(one.span, one.run)
 

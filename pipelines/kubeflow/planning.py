@@ -10,11 +10,12 @@ from typing import Any
 from components.errors import InputError
 from pipelines import compiled, profiles, submission
 from pipelines.kubeflow.api import Api, Object
-from pipelines.kubeflow.runs import STOPPED, Run, list_runs, write_tags
+from pipelines.kubeflow.runs import STOPPED, Run, list_runs, parse_tags, write_tags
 from pipelines.kubeflow.submitting import (
     Request,
     experiment_id,
     images_in,
+    parsed,
     read_compiled,
     require_reachable,
     require_small,
@@ -29,6 +30,9 @@ from pipelines.project import LoadedProject, load_project
 
 INPUTS = "inputs"
 """The tag that names everything that decides a run's result."""
+BACKFILL, SPAN = "backfill", "span"
+RESERVED = frozenset({"project", "pipeline", "window", INPUTS, BACKFILL, SPAN})
+"""Tags that are not the user's."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,18 @@ class Plan:
         return run
 
 
+def own_tags(given: Sequence[str]) -> dict[str, str]:
+    """Reads the tags that a user gives.
+
+    Raises:
+        InputError: one is not like team=ml, or has a name of ours.
+    """
+    tags = parse_tags(list(given))
+    if taken := sorted(tags.keys() & RESERVED):
+        raise InputError(f"--tag {taken[0]}=…: the name is taken by what every run gets; use another")
+    return tags
+
+
 def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[str, str]) -> Plan:
     """Reads and checks a project, and pins what the run will read.
 
@@ -116,7 +132,7 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     require_small(prepared.arguments)
     own = {
         "project": loaded.settings.name,
-        "pipeline": choice.pipeline,
+        "pipeline": parsed(text)[0]["pipelineInfo"]["name"],
         "window": prepared.spans,
         INPUTS: prepared.arguments["inputs_digest"][:12],
     }

@@ -29,7 +29,7 @@ from pipelines.kubeflow.options import (
     out,
     print_json,
 )
-from pipelines.kubeflow.runs import list_runs, parse_tags, read_tags, summary_of
+from pipelines.kubeflow.runs import list_runs, read_tags, summary_of
 from pipelines.kubeflow.timing import described, parse_timing
 
 app = typer.Typer(help="Runs that Kubeflow starts by itself: make, list, pause, remove.", no_args_is_help=True)
@@ -78,7 +78,7 @@ def create(
     """
     timing = parse_timing(cron, every, start, end)
     choice = planning.Choice(pipeline, registry, image_tag, compiled, cache, "", pipeline_root, service_account)
-    planned = planning.plan_schedule(project, overrides or [], choice, parse_tags(tags or []))
+    planned = planning.plan_schedule(project, overrides or [], choice, planning.own_tags(tags or []))
     settings = planned.project.settings
     name = name or f"{settings.name}-{pipeline}"
     wanted: Object = {
@@ -87,7 +87,7 @@ def create(
         "max_concurrency": str(max_concurrency),
         "no_catchup": not catch_up,
         "mode": "DISABLE" if paused else "ENABLE",
-        "service_account": service_account,
+        "service_account": planned.request.service_account,
     }
     digest = planning.digest_of([wanted, planned.arguments, planned.text, planned.tags, experiment, pipeline_root])
     before = list(_named(api(), name))
