@@ -12,11 +12,11 @@ from rich.table import Table
 from components import images
 from components.artifacts import write_whole
 from components.errors import InputError, UnavailableError
+from components.stage_logs import own_lines, read_log
 from components.storage import reaching
 from pipelines.kubeflow import backfill as backfills
 from pipelines.kubeflow import schedules
 from pipelines.kubeflow.api import NotFoundError
-from pipelines.kubeflow.logs import own_lines, read_log
 from pipelines.kubeflow.options import (
     CacheOption,
     CompiledOption,

@@ -5,8 +5,8 @@ from typing import Any
 
 from components.errors import LockgateError, UnavailableError
 from components.run_records import StageRecord
+from components.stage_logs import Cause, find_cause, outputs_in, read_log, with_cause
 from pipelines.kubeflow.api import Api
-from pipelines.kubeflow.logs import Cause, find_cause, outputs_in, read_log, with_cause
 from pipelines.kubeflow.runs import Run, summary_of
 from pipelines.kubeflow.watching import Seen
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from components.errors import InputError
 from components.run_records import StageRecord
+from components.workflow import Step, read_steps, stage_of
 from pipelines.graph import Graph, read_graph
 from pipelines.kubeflow.api import Api, NotFoundError, Object, matching, quoted
-from pipelines.kubeflow.workflow import Step, read_steps
 
 RUNS = "/apis/v2beta1/runs"
 LATEST = "latest"
@@ -182,26 +182,8 @@ def records_of(graph: Graph | None, steps: Mapping[str, Step], over: bool) -> li
             if over:
                 records.append(StageRecord(task=task, stage=stage_of(task), image=images[task], state="skipped"))
             continue
-        seconds = (step.ended - step.started).total_seconds() if step.started and step.ended else 0.0
-        records.append(
-            StageRecord(
-                task=task,
-                stage=stage_of(task),
-                image=images.get(task, ""),
-                state=step.state,
-                started=step.started,
-                ended=step.ended,
-                wall_seconds=max(seconds, 0.0),
-                error=step.message if step.state == "failed" else "",
-                parameters={name: step.parameters[name] for name in ("verdict", "reason") if name in step.parameters},
-            )
-        )
+        records.append(step.record(images.get(task, "")))
     return records
-
-
-def stage_of(task: str) -> str:
-    """Gives the component of a task: predict-batch-2 is predict_batch."""
-    return re.sub(r"-\d+$", "", task).replace("-", "_")
 
 
 def summary_of(run: Run) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from components.errors import UnavailableError
 from components.run_records import StageRecord
+from components.stage_logs import explain, with_cause
+from components.workflow import Step
 from pipelines.graph import Graph
 from pipelines.kubeflow.api import Api
-from pipelines.kubeflow.logs import explain, with_cause
 from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of, spec_of
-from pipelines.kubeflow.workflow import Step
 
 _PAUSE = 3.0
 _LONGEST_PAUSE = 30.0

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.workflow import read_steps
 from pipelines import commands, compiled
 from pipelines.kubeflow import watching
-from pipelines.kubeflow.workflow import read_steps
 from tests.pipelines.kubeflow_server import Kubeflow, serving
 from tests.pipelines.kubeflow_workflow import pod_of, task, workflow
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from components.run_records import State
+from components.run_records import StageRecord, State
 
 _ATTEMPT = re.compile(r"\(\d+\)$")
 _DRIVER = "-driver"
+_CONTAINER_DRIVER = "system-container-driver"
 _EXECUTOR = "executor"
 _FAILED = ("Failed", "Error")
 _OVER = (*_FAILED, "Succeeded", "Skipped", "Omitted")
@@ -42,6 +43,31 @@ class Step:
     """Inputs."""
     outputs: dict[str, str] = field(default_factory=dict)
     """URIs of its output artifacts, by name."""
+
+    @property
+    def stage(self) -> str:
+        """Its component."""
+        return stage_of(self.task)
+
+    def record(self, image: str = "") -> StageRecord:
+        """Gives what a record holds that the workflow knows: neither CPU time nor memory."""
+        seconds = (self.ended - self.started).total_seconds() if self.started and self.ended else 0.0
+        return StageRecord(
+            task=self.task,
+            stage=self.stage,
+            image=image,
+            state=self.state,
+            started=self.started,
+            ended=self.ended,
+            wall_seconds=max(seconds, 0.0),
+            error=self.message if self.state == "failed" else "",
+            parameters={name: self.parameters[name] for name in ("verdict", "reason") if name in self.parameters},
+        )
+
+
+def stage_of(task: str) -> str:
+    """Gives the component of a task: predict-batch-2 is predict_batch."""
+    return re.sub(r"-\d+$", "", task).replace("-", "_")
 
 
 def read_steps(manifest: str) -> dict[str, Step]:
@@ -68,6 +94,23 @@ def read_steps(manifest: str) -> dict[str, Step]:
     return {task: _step(task, drivers[task], executors.get(task), groups.get(task)) for task in tasks}
 
 
+def first_failed(steps: Mapping[str, Step]) -> Step | None:
+    """Finds the task that failed first; None: none has."""
+    failed = [step for step in steps.values() if step.state == "failed"]
+    return min(
+        failed,
+        key=lambda step: (step.ended is None, step.ended and step.ended.timestamp(), step.task),
+        default=None,
+    )
+
+
+def planned_tasks(manifest: str) -> list[str]:
+    """Lists all tasks of a workflow, in no order: those that never started are no nodes of it."""
+    templates = json.loads(manifest)["spec"]["templates"]
+    tasks = [task for template in templates for task in (template.get("dag") or {}).get("tasks") or []]
+    return [task["name"].removesuffix(_DRIVER) for task in tasks if task.get("template") == _CONTAINER_DRIVER]
+
+
 @dataclass(frozen=True)
 class _Node:
     path: list[str]
@@ -89,7 +132,7 @@ def _nodes(workflow: Mapping[str, Any]) -> Iterator[_Node]:
         yield _Node(
             path=[_ATTEMPT.sub("", part) for part in node["name"].split(".")],
             is_pod=node.get("type") == "Pod",
-            is_for_a_container=template == "system-container-driver",
+            is_for_a_container=template == _CONTAINER_DRIVER,
             phase=node.get("phase", "Pending"),
             started=_time(node.get("startedAt")),
             ended=_time(node.get("finishedAt")),

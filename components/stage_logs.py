@@ -4,13 +4,12 @@ import base64
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from components.errors import DataRejectedError, InputError, LockgateError, UnavailableError
-from components.run_records import StageRecord
-from pipelines.kubeflow.api import Api, quoted
-from pipelines.kubeflow.runs import stage_of
-from pipelines.kubeflow.workflow import Step
+from components.run_records import ArtifactRecord, StageRecord
+from components.workflow import Step, first_failed
 
 _CLASSES = {error.label: error for error in (InputError, DataRejectedError, UnavailableError)}
 _CAUSE = re.compile(rf"[\w ]+: ({'|'.join(_CLASSES)}): .*")
@@ -29,6 +28,16 @@ _INTERRUPTED = {
 """What to do when a stage was ended from outside, by words of Argo's message."""
 
 
+class Api(Protocol):
+    """What reads from the API of Kubeflow Pipelines."""
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Reads an object."""
+
+    def text(self, path: str) -> str:
+        """Reads what is not JSON."""
+
+
 @dataclass(frozen=True)
 class Cause:
     """Why a run failed."""
@@ -44,17 +53,18 @@ def read_log(api: Api, run_id: str, pod: str) -> str:
     """Reads what a pod printed: of the pod itself, or, when it is gone, of the archive.
 
     Raises:
-        NotFoundError: there is neither.
+        InputError: there is neither, or the API refuses.
+        UnavailableError: no answer.
     """
-    path = f"/nodes/{quoted(pod)}"
-    text = api.text(f"/apis/v1alpha1/runs/{quoted(run_id)}{path}/log")
+    path = f"{quote(run_id, safe='')}/nodes/{quote(pod, safe='')}"
+    text = api.text(f"/apis/v1alpha1/runs/{path}/log")
     # The API has said 200 before it finds that there is no log.
     fault = _FAULT.search(text)
     if fault is None:
         return text
     if text[: fault.start()].strip():
         return text[: fault.start()]
-    archived = api.get(f"/apis/v2beta1/runs/{quoted(run_id)}{path}/artifacts/main-logs:read")
+    archived = api.get(f"/apis/v2beta1/runs/{path}/artifacts/main-logs:read")
     return base64.b64decode(archived.get("data", "")).decode("utf-8", "replace")
 
 
@@ -74,11 +84,30 @@ def own_lines(log: str) -> list[str]:
 
 def outputs_in(log: str) -> dict[str, Any]:
     """Finds the output parameters that a stage's launcher printed: the API does not hand them out."""
+    parameters = _printed(log).get("parameterValues", {})
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def artifacts_in(log: str) -> dict[str, ArtifactRecord]:
+    """Finds the output artifacts that a stage's launcher printed, with their metadata."""
+    try:
+        found = {name: artifacts["artifacts"][0] for name, artifacts in _printed(log)["artifacts"].items()}
+        return {
+            name: ArtifactRecord(uri=artifact["uri"], metadata=artifact.get("metadata", {}))
+            for name, artifact in found.items()
+        }
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        return {}
+
+
+def _printed(log: str) -> dict[str, Any]:
+    """Finds the last outputs that a launcher printed; a log may be cut off, or hold anything."""
     found = _OUTPUT.findall(log)
     try:
-        return dict(json.loads(found[-1]).get("parameterValues", {})) if found else {}
+        outputs = json.loads(found[-1]) if found else {}
     except ValueError:
         return {}
+    return outputs if isinstance(outputs, dict) else {}
 
 
 def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
@@ -90,7 +119,7 @@ def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
         return Cause(step.task, said, _CLASSES[label].exit_code, lines[-tail:])
     for words, advice in _INTERRUPTED.items():
         if any(word in step.message for word in words):
-            text = f"{step.message}; {advice.format(profile=f'cluster.stages.{stage_of(step.task)}')}"
+            text = f"{step.message}; {advice.format(profile=f'cluster.stages.{step.stage}')}"
             return Cause(step.task, text, UnavailableError.exit_code, lines[-tail:])
     # The launcher ends with 1 whatever the stage ended with.
     status = _STATUS.findall(log)
@@ -103,11 +132,8 @@ def cause_of(step: Step, log: str, tail: int = 20) -> Cause:
 
 def find_cause(api: Api, run_id: str, steps: dict[str, Step]) -> Cause | None:
     """Finds why a run failed: the reason of the stage that failed first."""
-    failed = [step for step in steps.values() if step.state == "failed"]
-    if not failed:
-        return None
-    first = min(failed, key=lambda step: (step.ended is None, step.ended and step.ended.timestamp(), step.task))
-    return explain(api, run_id, first)
+    first = first_failed(steps)
+    return explain(api, run_id, first) if first else None
 
 
 def explain(api: Api, run_id: str, step: Step) -> Cause:
