@@ -93,13 +93,13 @@ def submit(
     """Run a pipeline on Kubeflow Pipelines."""
     if (timeout or summary) and not wait:
         raise InputError("--timeout and --summary are for --wait; add it, or leave them out")
-    from pipelines.kubeflow.planning import INPUTS, Choice, plan
+    from pipelines.kubeflow.planning import INPUTS, Choice, own_tags, plan
 
     planned = plan(
         project,
         overrides or [],
         Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account),
-        parse_tags(tags or []),
+        own_tags(tags or []),
     )
     if expect and planned.tags[INPUTS] != expect:
         raise InputError(

@@ -115,8 +115,8 @@ def test_rejected_data_and_a_wrong_setting_are_told_apart(shop: Project, rejecti
 
 def test_an_image_that_is_not_there_is_named_and_the_run_can_be_stopped(shop: Project) -> None:
     run = shop.submit("--image-tag", "no-such-tag")
-    ended = wait(run, 60)
-    assert ended.code == 4
+    ended = pipelines("wait", run, "--timeout", "60")
+    assert ended.code == 4, ended
     assert "ingest-data waits: image 'ghcr.io/lockgate/base:no-such-tag' cannot be pulled" in ended.stderr
     stages = pipelines("status", run, "--json").json["stages"]
     assert "no-such-tag" in next(one["waiting"] for one in stages if one["task"] == "ingest-data")

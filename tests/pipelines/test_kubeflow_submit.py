@@ -158,6 +158,7 @@ def test_no_cache_reaches_every_task(cli: Cli, kubeflow: Kubeflow, project: Path
         (["--set", "publication.store=models"], "publication.store: '{project}/models' is on this machine"),
         (["--set", "data.source=file:///tmp/{YYYY}.csv"], "data.source: 'file:///tmp/{YYYY}.csv' is on this machine"),
         (["--tag", "team"], "--tag 'team': not KEY=VALUE"),
+        (["--tag", "window=all"], "--tag window=…: the name is taken"),
         (["--timeout", "5"], "--timeout and --summary are for --wait"),
         (["--compiled", "nowhere.yaml"], "--compiled: 'nowhere.yaml' is no file"),
         (["--compiled", "{project}/schema.pbtxt"], "is no compiled pipeline"),
