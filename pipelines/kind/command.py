@@ -153,12 +153,20 @@ def down(name: NameOption = "lockgate") -> None:
 def vendor(
     git_source: GitSourceOption = GIT_SOURCE,
     output: Annotated[Path, typer.Option(help="Where they go.")] = sources.VENDORED,
+    with_images: Annotated[
+        bool, typer.Option("--images/--no-images", envvar="IMAGES", help="Pull the images into Docker, too.")
+    ] = False,
+    node_image: NodeImageOption = "",
+    image_registry: ImageRegistryOption = "",
 ) -> None:
     """Fetch the manifests of the platform at their pinned commits, so that `up` needs no network for them."""
-    with Steps(_out).step("sources") as step:
-        platform = sources.load()
+    steps, platform = Steps(_out), sources.load()
+    with steps.step("sources") as step:
         fetch(platform, git_source, output, step.say)
         step.note = ", ".join(f"{source.name} {source.version}" for source in platform.sources)
+    if with_images:
+        image = node_image or platform.node.image
+        Installation(Settings("vendor", {}, image, output, "", image_registry, True, 0), platform).pull(steps)
 
 
 def _existing(name: str) -> Installation:

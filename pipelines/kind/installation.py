@@ -119,6 +119,19 @@ class Installation:
         with steps.step("suite") as step:
             step.note = self.apply_suite()
 
+    def pull(self, steps: Steps) -> None:
+        """Gets into Docker what the platform's manifests name, so that `up` needs no registry.
+
+        Raises:
+            UnavailableError: an image cannot be pulled.
+        """
+        for image in (self.settings.node_image, *self._images):
+            if not node.in_docker(image):
+                with steps.step("image") as step:
+                    step.say(image)
+                    node.pull(image)
+                    step.note = image
+
     def load(self, steps: Steps, registry: str, tag: str) -> None:
         """Copies the suite's images into the node, and makes served models use the new server from now on.
 
@@ -301,27 +314,34 @@ class Installation:
 
     @cached_property
     def _kserve(self) -> list[Object]:
-        objects = self._rendered(
+        return self._rendered(
             "kserve", self._entries("kserve"), "kserve", *(() if self.settings.gateway else ("without-gateway",))
         )
-        from pipelines.kind import webhook  # cryptography takes a moment to import
-
-        live = self.kubectl.get("secret", webhook.SECRET, f"--namespace={webhook.NAMESPACE}")
-        certificate = webhook.secret(live, datetime.now(UTC))
-        webhook.trust(objects, certificate)
-        return [*objects, certificate]
 
     @cached_property
     def _pipelines(self) -> list[Object]:
         return self._rendered("pipelines", self._entries("pipelines"), "pipelines")
 
     @property
-    def _platform_objects(self) -> list[Object]:
-        return [*(self._gateway if self.settings.gateway else ()), *self._kserve, *self._pipelines]
+    def _gateway_objects(self) -> list[Object]:
+        return self._gateway if self.settings.gateway else []
+
+    @property
+    def _images(self) -> list[str]:
+        return manifests.images_of([*self._gateway_objects, *self._kserve, *self._pipelines])
+
+    def _certified(self) -> list[Object]:
+        """Gives KServe's objects with the certificate of its webhook."""
+        from pipelines.kind import webhook  # cryptography takes a moment to import
+
+        live = self.kubectl.get("secret", webhook.SECRET, f"--namespace={webhook.NAMESPACE}")
+        certificate = webhook.secret(live, datetime.now(UTC))
+        webhook.trust(self._kserve, certificate)
+        return [*self._kserve, certificate]
 
     def _load_cached(self, say: Callable[[str], None]) -> str:
         say("rendering the manifests")
-        wanted = manifests.images_of(self._platform_objects)
+        wanted = self._images
         inside = self.node.images()
         outside = [image for image in wanted if node.full_name(image) not in inside]
         cached = [image for image in outside if node.in_docker(image)]
@@ -334,7 +354,7 @@ class Installation:
         )
 
     def _apply_platform(self, say: Callable[[str], None]) -> str:
-        first, rest = manifests.split(self._platform_objects)
+        first, rest = manifests.split([*self._gateway_objects, *self._certified(), *self._pipelines])
         say("kinds and namespaces")
         self.kubectl.apply(first, _APPLY_SECONDS)
         kinds = [f"crd/{one['metadata']['name']}" for one in first if one["kind"] == "CustomResourceDefinition"]

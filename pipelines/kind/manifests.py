@@ -59,7 +59,7 @@ def change_images(objects: Iterable[Object], change: Callable[[str], str]) -> No
 
 
 def images_of(objects: Iterable[Object]) -> list[str]:
-    """Names the images of objects, each once."""
+    """Names the images of objects, each once; those without a tag are defaults that somebody completes."""
     found: dict[str, None] = {}
 
     def note(image: str) -> str:
@@ -67,7 +67,7 @@ def images_of(objects: Iterable[Object]) -> list[str]:
         return image
 
     change_images(objects, note)
-    return list(found)
+    return [image for image in found if ":" in image.rpartition("/")[2]]
 
 
 def mirrored(image: str, registry: str) -> str:

@@ -147,8 +147,17 @@ def in_docker(image: str) -> bool:
     return _docker("image", "inspect", image, check=False).returncode == 0
 
 
+def pull(image: str) -> None:
+    """Gets an image into Docker.
+
+    Raises:
+        UnavailableError: it cannot be had.
+    """
+    _docker("pull", "--quiet", image)
+
+
 def _docker(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if done.returncode and check:
-        raise UnavailableError(f"docker {' '.join(arguments[:2])}: {done.stderr.strip()}")
+        raise UnavailableError(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
     return done

@@ -34,17 +34,19 @@ class Steps:
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Shows a step while the block runs."""
-        started = time.monotonic()
+        started, doing = time.monotonic(), ""
         with self._console.status(Text(name)) as status:
 
             def say(text: str) -> None:
+                nonlocal doing
+                doing = text
                 status.update(Text(f"{name:<{_NAME_WIDTH}} {text}", overflow="ellipsis", no_wrap=True))
 
             step = Step(say)
             try:
                 yield step
             except BaseException:
-                self._print("✗", "red", name, started, "")
+                self._print("✗", "red", name, started, doing)
                 raise
         self._print("✓", "green", name, started, step.note)
 

@@ -46,6 +46,7 @@ OBJECTS: list[dict[str, Any]] = [
         "data": {
             "agent": '{"image" : "kserve/agent:latest", "cpuLimit": "1"}',
             "script": "{ not json, image }",
+            "explainers": '{"art": {"image": "kserve/art-explainer", "defaultImageVersion": "latest"}}',
             "cacheImage": "",
         },
     },

@@ -26,7 +26,11 @@ ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yaml"))
 SCRIPTS = [path for path in (ROOT / ".github").iterdir() if path.is_file() and os.access(path, os.X_OK)]
-WRITES = {("retrain.yaml", "comment-trained"): {"issues"}, ("retrain.yaml", "comment-deployed"): {"issues"}}
+WRITES = {
+    ("retrain.yaml", "comment-trained"): {"issues"},
+    ("retrain.yaml", "comment-deployed"): {"issues"},
+    ("release.yaml", "images"): {"contents", "packages"},
+}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def test_secrets_are_in_the_environment_of_single_steps_only(path: Path) -> None
 
 def test_every_command_of_ours_has_the_options_that_are_used() -> None:
     found = commands("python -m pipelines ")
-    assert {words[3] for words in found} >= {"submit", "report"}
+    assert {words[3] for words in found} >= {"submit", "report", "images", "compile"}
     for words in found:
         command: Any = typer.main.get_command(app)
         given = words[3:]
@@ -308,3 +312,10 @@ def test_credentials_are_handed_on_as_files_that_go_away(tmp_path: Path) -> None
 
 def test_the_exit_code_of_a_connected_command_is_kept(tmp_path: Path) -> None:
     assert Runner(tmp_path)(".github/connected bash -c 'exit 3'").returncode == 3
+
+
+def test_a_release_of_another_version_than_the_codes_builds_nothing(tmp_path: Path) -> None:
+    done = Runner(tmp_path, REGISTRY="ghcr.io/nobody", VERSION="99.0.0")(".github/release")
+    assert done.returncode == 2
+    assert "::error title=Not released::the tag says 99.0.0" in done.stdout
+    assert not list((tmp_path / "release").iterdir())
