@@ -133,4 +133,5 @@ def _serve(pulled: Trigger, address: str, port: int) -> None:
 
 
 def _log(line: str) -> None:
-    err.print(line, markup=False)
+    # Names of objects are in it, which anybody may have chosen who may write to the bucket.
+    err.print("".join(character if character.isprintable() else " " for character in line), markup=False)

@@ -21,6 +21,7 @@ from components.errors import InputError
 _GCS_WRITTEN = ("OBJECT_FINALIZE", "google.cloud.storage.object.v1.finalized")
 _DEEPEST = 4
 """Envelopes around an event: S3 in SNS in CloudEvents is three."""
+_KNOWN = "known: S3 and MinIO records, SNS, EventBridge, Pub/Sub push of Cloud Storage, CloudEvents"
 
 Event = dict[str, Any]
 
@@ -35,7 +36,7 @@ def written_objects(body: bytes, headers: Mapping[str, str] | None = None) -> li
     Raises:
         InputError: it is not an event of a storage that we know.
     """
-    attributes = {name.lower().removeprefix("ce-"): value for name, value in (headers or {}).items()}
+    attributes = {name[3:].lower(): value for name, value in (headers or {}).items() if name[:3].lower() == "ce-"}
     event = _parsed(body)
     if "specversion" in attributes and "specversion" not in event:
         event = {**attributes, "data": event}
@@ -43,9 +44,6 @@ def written_objects(body: bytes, headers: Mapping[str, str] | None = None) -> li
         return _written(event, _DEEPEST)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"event: not as its kind is documented ({type(error).__name__}: {error}); {_KNOWN}") from error
-
-
-_KNOWN = "known: S3 and MinIO records, SNS, EventBridge, Pub/Sub push of Cloud Storage, CloudEvents"
 
 
 def _parsed(body: bytes | str) -> Event:

@@ -9,6 +9,7 @@ import pytest
 
 from components.storage import filesystem
 from pipelines import commands, compiled
+from pipelines.triggers import command
 from tests.pipelines.kubeflow_server import Kubeflow, serving
 from tests.pipelines.test_project import SCHEMA, VALID
 from tests.pipelines.test_trigger_events import s3
@@ -120,3 +121,8 @@ def test_mistakes_are_told(cli: Cli, project: str, s3_bucket: str, options: list
     code, _, said = cli(project, *options)
     assert code == 2
     assert says in said
+
+
+def test_a_name_cannot_write_lines_of_its_own_into_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    command._log("ignore: 's3://b/x\nstart: \x1b[31mwindow'")
+    assert capsys.readouterr().err == "ignore: 's3://b/x start:  [31mwindow'\n"
