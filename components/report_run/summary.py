@@ -10,9 +10,9 @@ from pathlib import Path
 
 from components import storage
 from components.artifacts import MODEL_SPEC, whole, write_whole
-from components.errors import InputError
+from components.report_run.known import on_the_cluster, on_this_machine
 from components.reports import render
-from components.run_records import StageRecord, in_order, read_record, record_files
+from components.run_records import StageRecord
 from components.settings import Prices
 
 REPORT = "report"
@@ -29,6 +29,7 @@ _PAGES = {
 _GIB = 2**30
 # kfp.local says SUCCEEDED, a cluster says COMPLETE.
 _SUCCESS = ("SUCCEEDED", "COMPLETE")
+_DONE = ("succeeded", "cached")
 
 
 @dataclass(frozen=True)
@@ -60,43 +61,35 @@ class Link:
 
     title: str
     facts: Mapping[str, str]
-    """By name, what identifies it; empty: the run did not get there."""
+    """By name, what identifies it."""
+    is_reached: bool
+    """The stage that makes it has ended well."""
 
 
-def summarize(state: str, run_name: str, pipeline_root: str, prices: Prices, page: str | Path) -> None:
-    """Writes the summary, and on a local disk also `<pipeline_root>/<run_name>/report/` with the stages' pages.
+def summarize(state: str, run_name: str, run_id: str, pipeline_root: str, prices: Prices, page: str | Path) -> None:
+    """Writes the summary, and for a run on this machine also `<pipeline_root>/<run_name>/report/` with its pages.
 
-    A record that cannot be read is named on the page, which matters most when something went wrong.
+    What cannot be read is named on the page, which matters most when something went wrong.
 
     Args:
         state: of the run as KFP calls it: SUCCEEDED or COMPLETE for a success.
         run_name: of the run.
-        pipeline_root: folder of all runs; nobody keeps records in one that is not local.
+        run_id: by which Kubeflow Pipelines knows it.
+        pipeline_root: folder of all runs; a cluster does not always say where it is.
         prices: of an hour of resources.
         page: the HTML file to write; it links to nothing.
     """
-    is_local = not storage.is_remote(pipeline_root)
-    root = Path(pipeline_root.removeprefix("file://"))
-    records, faults = _records(root, run_name) if is_local else ([], [])
-    context = _context(state, run_name, records, prices) | {"faults": faults}
-    pages = _pages(records)
-    if is_local and (root / run_name).is_dir():
-        with whole(root / run_name / REPORT) as folder:
+    folder = Path(pipeline_root.removeprefix("file://")) / run_name
+    is_local = not storage.is_remote(pipeline_root) and folder.is_dir()
+    known = on_this_machine(folder.parent, run_name) if is_local else on_the_cluster(run_id)
+    context = _context(state, run_name, known.records, prices) | {"faults": known.faults}
+    pages = _pages(known.records)
+    if is_local:
+        with whole(folder / REPORT) as report:
             for one in pages:
-                shutil.copyfile(one.source, folder / one.file)
-            (folder / INDEX).write_text(render(_TEMPLATE, pages=pages, linked=True, **context), encoding="utf-8")
+                shutil.copyfile(one.source, report / one.file)
+            (report / INDEX).write_text(render(_TEMPLATE, pages=pages, linked=True, **context), encoding="utf-8")
     write_whole(page, render(_TEMPLATE, pages=pages, linked=False, **context))
-
-
-def _records(root: Path, run_name: str) -> tuple[list[StageRecord], list[str]]:
-    """Reads what can be read, without the record of the stage that runs this; the rest as messages."""
-    records, faults = [], []
-    for file in record_files(root, run_name):
-        try:
-            records.append(read_record(file))
-        except InputError as error:
-            faults.append(str(error))
-    return in_order([record for record in records if record.stage != "report_run"]), faults
 
 
 def _context(state: str, run_name: str, records: list[StageRecord], prices: Prices) -> dict[str, object]:
@@ -115,6 +108,7 @@ def _context(state: str, run_name: str, records: list[StageRecord], prices: Pric
         "peak": max((record.peak_rss_bytes for record in records), default=0),
         "cost": sum(row.cost for row in rows),
         "prices": prices,
+        "is_measured": any(record.cpu_seconds or record.peak_rss_bytes for record in records),
         "judged": [record for record in records if record.parameters.get("verdict")],
         "metrics": _metrics(records),
         "lineage": _lineage(records),
@@ -170,13 +164,15 @@ def _lineage(records: list[StageRecord]) -> list[Link]:
     window = f"{spans[0]} … {spans[-1]} ({len(spans)})" if len(spans) > 2 else ", ".join(spans)
     published = _stage(records, "publish_model")
     parameters = published.parameters if published else {}
-    return [
-        Link("Data", _texts({**data, "spans": window}, "spans", "train", "eval", "digest")),
-        Link("Schema", _file_digest(_uri(records, "validate_data", "schema"), SCHEMA)),
-        Link("Transform", _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest")),
-        Link("Model", _model_digest(_uri(records, "train_model", "trained"))),
-        Link("Published", _texts(parameters, "version", "uri")),
-    ]
+    facts = {
+        ("Data", "ingest_data"): _texts({**data, "spans": window}, "spans", "train", "eval", "digest"),
+        ("Schema", "validate_data"): _file_digest(_uri(records, "validate_data", "schema"), SCHEMA),
+        ("Transform", "transform_data"): _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest"),
+        ("Model", "train_model"): _model_digest(_uri(records, "train_model", "trained")),
+        ("Published", "publish_model"): _texts(parameters, "version", "uri"),
+    }
+    done = {record.stage for record in records if record.state in _DONE}
+    return [Link(title, found, stage in done) for (title, stage), found in facts.items()]
 
 
 def _metrics(records: list[StageRecord]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from components.settings import Prices
 from tests.publish_model.blessed import model_spec
 
 RUN = "shop-1"
+RUN_ID = "689e9531-4a94-4ff2-b777-00f7c640790e"
 SPEC = model_spec("a")
 START = datetime(2025, 3, 1, 12, tzinfo=UTC)
 PRICES = Prices(cpu_hour=3600.0, gib_hour=3600.0, currency="EUR")
@@ -94,7 +95,7 @@ def passed(tmp_path: Path) -> Path:
 
 def summary(root: Path, state: str = "SUCCEEDED") -> Text:
     """Writes the page of the run, and reads the one in the run's folder."""
-    summarize(state, RUN, str(root), PRICES, root / RUN / "report-run" / "page")
+    summarize(state, RUN, RUN_ID, str(root), PRICES, root / RUN / "report-run" / "page")
     assert not [path for path in root.rglob("*") if ".partial" in path.name]
     return Text(root / RUN / "report" / "index.html")
 
@@ -177,14 +178,14 @@ def test_names_and_reasons_are_text_never_markup(tmp_path: Path) -> None:
     [("SUCCEEDED", "passed"), ("COMPLETE", "passed"), ("FAILED", "failed"), ("CANCELLED", "cancelled")],
 )
 def test_the_headline_is_what_kfp_says_where_there_are_no_records(tmp_path: Path, state: str, headline: str) -> None:
-    summarize(state, RUN, "minio://bucket/runs", PRICES, tmp_path / "page")
+    summarize(state, RUN, RUN_ID, "minio://bucket/runs", PRICES, tmp_path / "page")
     assert f"Run shop-1 {headline}" in Text(tmp_path / "page").text
 
 
 def test_a_run_without_records_gets_a_page_all_the_same(tmp_path: Path) -> None:
     page = tmp_path / "out" / "page"
-    summarize("FAILED", RUN, str(tmp_path / "nothing"), PRICES, page)
-    assert "No stage left a record here" in Text(page).text
+    summarize("FAILED", RUN, RUN_ID, str(tmp_path / "nothing"), PRICES, page)
+    assert "Of its stages nothing is known here" in Text(page).text
     assert not (tmp_path / "nothing").exists()
 
 
@@ -193,7 +194,7 @@ def test_a_run_on_a_cluster_gets_a_page_without_asking_its_storage(
     tmp_path: Path, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    summarize("SUCCEEDED", RUN, root, PRICES, tmp_path / "page")
+    summarize("SUCCEEDED", RUN, RUN_ID, root, PRICES, tmp_path / "page")
     assert "Run shop-1 passed" in Text(tmp_path / "page").text
     assert [path.name for path in tmp_path.iterdir()] == ["page"]
 
@@ -223,7 +224,7 @@ def test_a_bad_record_is_named_and_the_rest_is_shown(passed: Path, content: byte
 @pytest.mark.parametrize("spec", [b"", b"[1]", b'{"weights_digest": null}', b"\xff"])
 def test_a_damaged_spec_does_not_cost_the_page(passed: Path, spec: bytes) -> None:
     (passed / RUN / "train-model" / "spec.json").write_bytes(spec)
-    assert "Model not reached" in summary(passed).text
+    assert "Model no details here" in summary(passed).text
 
 
 def test_a_page_that_is_gone_is_not_linked(passed: Path) -> None:
