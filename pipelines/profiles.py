@@ -33,18 +33,19 @@ def _profile(cpu: str, cpu_limit: str, memory: str, memory_limit: str, hours: in
 DEFAULTS = Cluster(
     ttl_seconds=24 * 3600,
     stages={
-        # Asked for: what the flights example (336,776 rows) takes. The limit leaves room for ten times the rows.
-        "ingest_data": _profile("250m", "2", "512Mi", "3Gi", 4),
-        "validate_data": _profile("500m", "4", "768Mi", "4Gi", 4),
-        "gate": _profile("50m", "1", "128Mi", "512Mi", 1),
-        "transform_data": _profile("500m", "4", "1Gi", "4Gi", 8),
-        "train_model": _profile("1", "8", "1Gi", "6Gi", 24),
-        "predict_batch": _profile("500m", "4", "768Mi", "4Gi", 8),
-        "evaluate_model": _profile("500m", "4", "768Mi", "4Gi", 4),
-        "check_serving": _profile("500m", "4", "1Gi", "3Gi", 1),
-        "publish_model": _profile("100m", "2", "256Mi", "2Gi", 2),
-        "deploy_model": _profile("100m", "1", "256Mi", "1Gi", 4),
-        "report_run": _profile("50m", "1", "128Mi", "512Mi", 1),
+        # Asked for: the memory that the flights example (336,776 rows) takes; and little of the processors, so that two
+        # stages fit beside all of Kubeflow Pipelines on a node with two. Limits leave room for ten times the rows.
+        "ingest_data": _profile("100m", "2", "512Mi", "3Gi", 4),
+        "validate_data": _profile("200m", "4", "768Mi", "4Gi", 4),
+        "gate": _profile("20m", "1", "128Mi", "512Mi", 1),
+        "transform_data": _profile("200m", "4", "1Gi", "4Gi", 8),
+        "train_model": _profile("250m", "8", "1Gi", "6Gi", 24),
+        "predict_batch": _profile("200m", "4", "768Mi", "4Gi", 8),
+        "evaluate_model": _profile("200m", "4", "768Mi", "4Gi", 4),
+        "check_serving": _profile("200m", "4", "1Gi", "3Gi", 1),
+        "publish_model": _profile("50m", "2", "256Mi", "2Gi", 2),
+        "deploy_model": _profile("50m", "1", "256Mi", "1Gi", 4),
+        "report_run": _profile("20m", "1", "128Mi", "512Mi", 1),
     },
 )
 

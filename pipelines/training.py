@@ -65,7 +65,10 @@ def training(
         analysis_cache: URI under which analysis results are kept; empty: none.
     """
     reported = report_run(
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER, prices=prices
+        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
+        prices=prices,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     ).set_caching_options(False)
 
     with dsl.ExitHandler(reported):
