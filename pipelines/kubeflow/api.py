@@ -42,6 +42,8 @@ class Api:
         configuration: Any,
         tried: str,
         ui: str,
+        server: str = "",
+        system_namespace: str = "",
         namespace: str = "",
         cookie: str = "",
         renew: Callable[[], str] | None = None,
@@ -52,6 +54,8 @@ class Api:
             configuration: kfp_server_api's, with host and credentials.
             tried: the host, for people.
             ui: where Kubeflow's pages are; empty: nobody knows.
+            server: the Kubernetes API server, where the way leads through it; empty: it does not.
+            system_namespace: where Kubeflow Pipelines is installed.
             namespace: of the objects; empty: there is only one.
             cookie: to send; empty: none.
             renew: gives a new cookie when one is not accepted any more.
@@ -60,7 +64,9 @@ class Api:
 
         self.tried = tried
         self.ui = ui
+        self.system_namespace = system_namespace
         self.namespace = namespace
+        self._server = server
         self._client = ApiClient(configuration, cookie=cookie or None)
         self._renew = renew
 
@@ -117,8 +123,18 @@ class Api:
             NotFoundError: nobody knows where they are.
         """
         if not self.ui:
-            raise NotFoundError("Kubeflow's pages are not reached this way")
+            raise NotFoundError("not reached this way")
         return self._call("GET", path, query, None, self.ui)
+
+    def kubernetes(self, path: str, **query: Any) -> bytes:
+        """Reads from the Kubernetes API server.
+
+        Raises:
+            NotFoundError: the way does not lead through it.
+        """
+        if not self._server:
+            raise NotFoundError("not reached this way")
+        return self._call("GET", path, query, None, self._server)
 
     def upload(self, path: str, file: str, **query: Any) -> Object:
         """Sends a file.

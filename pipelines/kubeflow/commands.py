@@ -38,6 +38,7 @@ from pipelines.kubeflow.options import (
     print_json,
 )
 from pipelines.kubeflow.outcome import Outcome, outcome_of, to_json, to_markdown
+from pipelines.kubeflow.pod_logs import WithPods
 from pipelines.kubeflow.runs import find_run, get_run, list_runs, parse_tags, summary_of
 from pipelines.kubeflow.watching import Seen, follow, look
 
@@ -172,7 +173,7 @@ def logs(
     if step.pending and not follow_:
         raise UnavailableError(f"stage '{seen.labels[task]}' has not begun: {step.message or 'its pod is pending'}")
     select = str.splitlines if everything else own_lines
-    lines = [] if step.pending else select(read_log(api(), found.id, step.pod))
+    lines = [] if step.pending else select(read_log(WithPods(api()), found.id, step.pod))
     for line in lines if follow_ or everything else lines[-tail:]:
         typer.echo(line)
     if not lines and not follow_:
@@ -181,7 +182,7 @@ def logs(
         time.sleep(_FOLLOW_SECONDS)
         with contextlib.suppress(UnavailableError, NotFoundError):  # away for now, or on the way to the archive
             step = look(api(), get_run(api(), found.id)).steps[task]
-            before, lines = len(lines), lines if step.pending else select(read_log(api(), found.id, step.pod))
+            before, lines = len(lines), lines if step.pending else select(read_log(WithPods(api()), found.id, step.pod))
             for line in lines[before:]:
                 typer.echo(line)
 

@@ -60,6 +60,7 @@ def connect(connection: Connection) -> Api:
         if not connection.ca_cert.is_file():
             raise InputError(f"--ca-cert: '{connection.ca_cert}' is no file")
         configuration.ssl_ca_cert = str(connection.ca_cert)
+    server = ""
     if connection.host:
         configuration.host = normalized(connection.host)
         tried, ui = configuration.host, configuration.host
@@ -74,7 +75,7 @@ def connect(connection: Connection) -> Api:
         tried = f"namespace '{connection.system_namespace}' through the Kubernetes API server {server}"
     _set_proxy(configuration)
     cookie, renew = _log_in(configuration, connection)
-    api = Api(configuration, tried, ui, cookie=cookie, renew=renew)
+    api = Api(configuration, tried, ui, server, connection.system_namespace, cookie=cookie, renew=renew)
     multi_user = _is_multi_user(api)
     api.namespace = connection.namespace or (_own_namespace() if multi_user else "")
     if multi_user and not api.namespace:

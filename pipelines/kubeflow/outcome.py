@@ -7,6 +7,7 @@ from components.errors import LockgateError, UnavailableError
 from components.run_records import StageRecord
 from components.stage_logs import Cause, find_cause, outputs_in, read_log, with_cause
 from pipelines.kubeflow.api import Api
+from pipelines.kubeflow.pod_logs import WithPods
 from pipelines.kubeflow.runs import Run, summary_of
 from pipelines.kubeflow.watching import Seen
 
@@ -63,7 +64,7 @@ class Outcome:
 
 def outcome_of(api: Api, seen: Seen) -> Outcome:
     """Finds what a run's state means: the cause of a failure, the model that was published."""
-    cause = find_cause(api, seen.run.id, seen.steps) if seen.run.state != "CANCELED" else None
+    cause = find_cause(WithPods(api), seen.run.id, seen.steps) if seen.run.state != "CANCELED" else None
     records = [_with_outputs(api, seen, record) for record in with_cause(seen.records, cause)]
     return Outcome(seen.run, seen.labels, records, cause, seen.waiting())
 
@@ -72,7 +73,7 @@ def _with_outputs(api: Api, seen: Seen, record: StageRecord) -> StageRecord:
     if record.stage != _PUBLISHES or record.state != "succeeded":
         return record
     try:
-        outputs = outputs_in(read_log(api, seen.run.id, seen.steps[record.task].pod))
+        outputs = outputs_in(read_log(WithPods(api), seen.run.id, seen.steps[record.task].pod))
     except LockgateError:
         return record
     return record.model_copy(update={"parameters": record.parameters | outputs})

@@ -12,6 +12,7 @@ from components.stage_logs import explain, with_cause
 from components.workflow import Step
 from pipelines.graph import Graph
 from pipelines.kubeflow.api import Api
+from pipelines.kubeflow.pod_logs import WithPods
 from pipelines.kubeflow.runs import Run, get_run, get_steps, graph_of, records_of, spec_of
 
 _PAUSE = 3.0
@@ -114,7 +115,7 @@ def follow(api: Api, run: Run, watcher: Watcher, note: Callable[[str], None], ti
                     if record.state == "failed" and run.state in ("CANCELED", "CANCELING"):
                         record = record.model_copy(update={"error": "stopped with the run"})
                     elif record.state == "failed":
-                        (record,) = with_cause([record], explain(api, run.id, seen.steps[record.task]))
+                        (record,) = with_cause([record], explain(WithPods(api), run.id, seen.steps[record.task]))
                     watcher.changed(record)
             waiting = {seen.labels[task]: reason for task, reason in seen.waiting().items()}
             for label, reason in waiting.items():

@@ -44,6 +44,10 @@ class Kubeflow:
     """By pod, base64."""
     pages: dict[str, str] = field(default_factory=dict)
     """Artifacts by key, as the pages hand them out."""
+    running: dict[str, str] = field(default_factory=dict)
+    """Logs by pod that only the pages and Kubernetes have."""
+    is_pages: bool = False
+    """Answers as Kubeflow's pages do, which pass on a part of the API."""
     multi_user: bool = False
     below: str = ""
     """Path before /apis; elsewhere is a page for browsers."""
@@ -90,17 +94,25 @@ class Kubeflow:
         if self.cookie and self.cookie not in headers.get("cookie", ""):
             return 403, "<html>Sign in</html>"
         path = parts.path
+        if match := re.fullmatch(r"/api/v1/namespaces/kubeflow/pods/([^/]+)/log", path):
+            found = self.running.get(match[1])
+            return (200, found) if found else (404, {"message": f'pods "{match[1]}" not found'})
         if self.below and not path.startswith(f"{self.below}/apis/"):
             return 200, "<html>Kubeflow Central Dashboard</html>"
         path = path.removeprefix(self.below)
-        if path == "/artifacts/get":
+        if path == "/artifacts/get" and self.is_pages:
             found = self.pages.get(query["key"])
             return (200, found) if found else (404, "Not Found")
+        if path == "/k8s/pod/logs" and self.is_pages:
+            found = self.running.get(query["podname"])
+            return (200, found) if found else (404, "pod not found")
         return self._api(method, path.removeprefix("/apis/"), query, content)
 
     def _api(self, method: str, path: str, query: dict[str, str], content: bytes) -> Answer:
         if path == "v2beta1/healthz":
             return 200, {"multi_user": self.multi_user, "pipeline_store": "database"}
+        if path.startswith("v1alpha1/") and self.is_pages:
+            return 404, "Not Found"
         if match := re.fullmatch(r"v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", path):
             missing = json.dumps({"error_message": "Failed to read logs", "error_details": "…"})
             return 200, self.logs.get(match[2], missing)

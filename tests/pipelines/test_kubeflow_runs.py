@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.errors import InputError
+from components.stage_logs import read_log
 from components.workflow import read_steps
 from pipelines import commands, compiled
 from pipelines.kubeflow import watching
+from pipelines.kubeflow.connection import Connection, connect
+from pipelines.kubeflow.pod_logs import WithPods
 from tests.pipelines.kubeflow_server import Kubeflow, serving
 from tests.pipelines.kubeflow_workflow import pod_of, task, workflow
+from tests.pipelines.test_kubeflow_connection import kubeconfig
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -221,6 +226,28 @@ def test_a_log_comes_from_the_archive_when_the_pod_is_gone(cli: Cli, kubeflow: K
     assert (code, "artifact not found" in said) == (2, True)
 
 
+def test_a_log_that_is_not_archived_yet_comes_through_the_pages(cli: Cli, kubeflow: Kubeflow) -> None:
+    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Running"))
+    kubeflow.running[pod_of(kubeflow.manifests[run], "ingest-data")] = "read 3 files\n"
+    code, _, said = cli("logs", run)
+    assert (code, "(svc/ml-pipeline-ui) as --host, or connect by the kubeconfig" in said) == (2, True), said
+    kubeflow.is_pages = True
+    assert cli("logs", run)[1] == "read 3 files\n"
+
+
+def test_a_log_that_is_not_archived_yet_comes_from_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Kubeflow(below="/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy")) as kubeflow:
+        (tmp_path / "config").write_text(kubeconfig(kubeflow.url))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Running"))
+        pod = pod_of(kubeflow.manifests[run], "ingest-data")
+        kubeflow.running[pod] = "read 3 files\n"
+        api = WithPods(connect(Connection()))
+        assert read_log(api, run, pod) == "read 3 files\n"
+        with pytest.raises(InputError, match="no log of pod 'none'"):
+            read_log(api, run, "none")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -325,6 +352,7 @@ def test_reports_come_through_the_pages(cli: Cli, kubeflow: Kubeflow, tmp_path: 
         ),
         *task("report-run", 10, outputs={"page": "minio://mlpipeline/v2/y/page"}),
     )
+    kubeflow.is_pages = True
     kubeflow.pages = {"v2/x/report": "<html>validation</html>", "v2/y/page": "<html>run</html>"}
     code, printed, said = cli("report", run, "--output", str(tmp_path / "pages"))
     assert code == 0, said

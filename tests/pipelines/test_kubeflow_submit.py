@@ -178,7 +178,7 @@ def test_arguments_that_no_process_takes_are_refused(cli: Cli, kubeflow: Kubeflo
     (project / "schema.pbtxt").write_text(SCHEMA + "# " + "y" * 60_000)
     code, _, said = cli("submit", str(project), "--set", "user_module=user.py")
     assert code == 2
-    assert "(limit: 131,071); the largest: user_module 9" in said
+    assert "(limit: 120,000); the largest: user_module 9" in said
     assert kubeflow.requests == []
 
 
