@@ -19,9 +19,8 @@ from pipelines.kubeflow.runs import RUNS, Run, read_run, write_tags
 from pipelines.project import LoadedProject, ProjectError
 
 MAX_ARGUMENT_BYTES = 120_000
-"""KFP hands all arguments of a run to its first pod at once, in a JSON text within a JSON text that also holds the root of
-the pipeline (4 KB) and may have 131,072 bytes: for more, Argo wants to make a ConfigMap, which KFP does not let it do.
-Seen with 2.17.0: 123,715 bytes started, 127,099 did not."""
+"""KFP hands all arguments of a run to its first pod at once, as JSON within JSON, which may have 131,072 bytes with the
+root of the pipeline (4 KB): for more, Argo wants to make a ConfigMap, which KFP does not let it do."""
 
 _PIPELINES = "/apis/v2beta1/pipelines"
 _EXPERIMENTS = "/apis/v2beta1/experiments"
