@@ -101,14 +101,15 @@ def load(
     installation.load(steps, registry, tag or compiled.content_tag())
     if loaded is None:
         return
-    settings = {"data.source": installation.put(steps, loaded), "publication.store": f"s3://{MODELS}"}
+    settings = {
+        "data.source": installation.put(steps, loaded),
+        "publication.store": f"s3://{MODELS}",
+        "deployment.target": "kserve",
+        "deployment.namespace": SERVING,
+    }
     if "GATEWAY_PORT" in installation.node.ports():
-        settings |= {
-            "deployment.target": "kserve",
-            "deployment.namespace": SERVING,
-            "deployment.gateway": "kserve/kserve-ingress-gateway",
-            "deployment.hostname": f"{loaded.settings.name}.localhost",
-        }
+        settings["deployment.gateway"] = "kserve/kserve-ingress-gateway"
+        settings["deployment.hostname"] = f"{loaded.settings.name}.localhost"
     lines = [f"--set {key}={shlex.quote(value)}" for key, value in settings.items()]
     _out.print("\nnext:", markup=False)
     _out.print('eval "$(.venvs/dev/bin/python -m pipelines kind env)"', markup=False)
@@ -165,12 +166,13 @@ def vendor(
         fetch(platform, git_source, output, step.say)
         step.note = ", ".join(f"{source.name} {source.version}" for source in platform.sources)
     if with_images:
-        image = node_image or platform.node.image
-        Installation(Settings("vendor", {}, image, output, "", image_registry, True, 0), platform).pull(steps)
+        settings = Settings(
+            "vendor", node_image or platform.node.image, manifests=output, image_registry=image_registry
+        )
+        Installation(settings, platform).pull(steps)
 
 
 def _existing(name: str) -> Installation:
     """Gives a cluster whose settings are its own."""
     platform = sources.load()
-    settings = Settings(name, {}, platform.node.image, None, GIT_SOURCE, "", True, 120)
-    return Installation(settings, platform)
+    return Installation(Settings(name, platform.node.image), platform)

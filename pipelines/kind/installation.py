@@ -5,7 +5,7 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ _ESTABLISHED = "--for=condition=Established"
 _STORAGE = "lockgate-storage"
 _STORE_HOST = f"seaweedfs.{PIPELINES}:9000"
 _PAUSE_SECONDS = 1.0
+# A proxy of this machine does not know its loopback.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,15 @@ class Settings:
     """What the variables of `make kind-up` say."""
 
     name: str
-    ports: Mapping[str, int]
     node_image: str
-    manifests: Path | None
+    ports: Mapping[str, int] = field(default_factory=dict)
+    gateway: bool = True
+    manifests: Path | None = None
     """In place of the vendored sources."""
-    git_source: str
-    image_registry: str
+    git_source: str = vendor.GIT_SOURCE
+    image_registry: str = ""
     """In place of every image's own registry; empty: as they are."""
-    gateway: bool
-    seconds: float
+    seconds: float = 120.0
     """How long a part may take to get ready."""
 
     @property
@@ -279,8 +281,13 @@ class Installation:
             )
 
     def _require_same(self) -> None:
-        for variable, port in self.node.ports().items():
-            if (wanted := self.settings.ports[variable]) != port:
+        there = self.node.ports()
+        for variable, wanted in self.settings.ports.items():
+            if variable not in there:
+                raise InputError(
+                    f"the cluster was made without {variable}, and gets no port later; `make kind-down` first"
+                )
+            if (port := there[variable]) != wanted:
                 raise InputError(
                     f"the cluster has {variable}={port}, not {wanted}, and ports cannot be changed later; "
                     f"set {variable}={port}, or `make kind-down` first"
@@ -373,7 +380,7 @@ class Installation:
         end = time.monotonic() + self.settings.seconds
         while True:
             try:
-                with urllib.request.urlopen(url, timeout=5):
+                with _DIRECT.open(url, timeout=5):
                     return
             except OSError as error:
                 if time.monotonic() > end:
@@ -382,7 +389,7 @@ class Installation:
             time.sleep(_PAUSE_SECONDS)
 
     def _storage(self) -> list[Object]:
-        """Gives what stages and model servers reach the store with, as each reads it."""
+        """Gives what stages and model servers reach the store with, as each reads it, where there is nothing yet."""
         inside = replace(self.store, endpoint=f"http://{_STORE_HOST}").variables
         keys = {name: inside.pop(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
         described = {
@@ -390,10 +397,15 @@ class Installation:
             "serving.kserve.io/s3-usehttps": "0",
             "serving.kserve.io/s3-region": REGION,
         }
-        return [
+        wanted = (
             {**_named("Secret", PIPELINES), "stringData": keys},
             {**_named("ConfigMap", PIPELINES), "data": inside},
             {**_named("Secret", SERVING, described), "stringData": keys},
+        )
+        return [
+            one
+            for one in wanted
+            if self.kubectl.get(one["kind"], _STORAGE, f"--namespace={one['metadata']['namespace']}") is None
         ]
 
 
