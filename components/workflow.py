@@ -90,7 +90,10 @@ def read_steps(manifest: str) -> dict[str, Step]:
             drivers[last.removesuffix(_DRIVER)] = node
         elif not node.is_pod:
             groups[last] = node
-    tasks = [task for task, driver in drivers.items() if task in executors or driver.is_for_a_container]
+    # The driver of a group of tasks is no task, unless nothing comes after it.
+    tasks = [
+        t for t, driver in drivers.items() if t in executors or driver.is_for_a_container or driver.phase in _FAILED
+    ]
     return {task: _step(task, drivers[task], executors.get(task), groups.get(task)) for task in tasks}
 
 

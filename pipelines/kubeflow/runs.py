@@ -174,7 +174,7 @@ def graph_of(spec: Object) -> Graph | None:
 def records_of(graph: Graph | None, steps: Mapping[str, Step], over: bool) -> list[StageRecord]:
     """Gives a record for each stage that has started, or, at the end, for each; in the order of the pipeline."""
     images = {task.name: task.image for task in graph.tasks} if graph else {}
-    order = list(images) + [task for task in steps if task not in images]
+    order = [task for task in steps if task not in images] + list(images)
     records = []
     for task in order:
         step = steps.get(task)

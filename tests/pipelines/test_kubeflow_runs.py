@@ -17,7 +17,7 @@ from pipelines.kubeflow import watching
 from pipelines.kubeflow.connection import Connection, connect
 from pipelines.kubeflow.pod_logs import WithPods
 from tests.pipelines.kubeflow_server import Kubeflow, serving
-from tests.pipelines.kubeflow_workflow import pod_of, task, workflow
+from tests.pipelines.kubeflow_workflow import node, pod_of, task, workflow
 from tests.pipelines.test_kubeflow_connection import kubeconfig
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -196,6 +196,17 @@ def test_causes(cli: Cli, kubeflow: Kubeflow, message: str, log: str, code: int,
     ended, printed, _ = cli("wait", run)
     assert ended == code
     assert said in printed
+
+
+def test_a_run_whose_first_pod_cannot_start_has_a_cause(cli: Cli, kubeflow: Kubeflow) -> None:
+    message = "configmaps is forbidden"
+    run = put_run(
+        kubeflow, "FAILED", node("training-x7k2p.root-driver(0)", "system-dag-driver", "Error", 0, 1, message=message)
+    )
+    code, printed, progress = cli("wait", run)
+    assert (code, f"cause    {message}" in printed) == (1, True), printed
+    assert " ".join(progress.splitlines()[0].split()) == f"✗ root 1.0 s {message}"
+    assert "condition" not in progress
 
 
 def test_the_summary_is_markdown_that_nothing_in_it_can_break(cli: Cli, kubeflow: Kubeflow, tmp_path: Path) -> None:
