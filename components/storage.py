@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import fsspec
 from fsspec.spec import AbstractFileSystem
@@ -16,12 +17,20 @@ from fsspec.spec import AbstractFileSystem
 from components.errors import InputError, UnavailableError
 
 SCHEMES = ("gs", "s3", "file")
+SILENCE_SECONDS = 15
+"""After which a connection on which nothing comes is given up, and the request tried again."""
+_CONNECT_SECONDS = 5
 # gcsfs would otherwise ask for each bucket's kind, through a second API (0.9 s of imports, a permission of its own,
 # a warning where an emulator lacks it), to gain atomic folder renames, which nothing here needs.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 # It also logs, with a traceback, each error that it raises.
 logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+# S3: eight tries with growing pauses, half a minute in all as with gcsfs; the environment may say otherwise.
+os.environ.setdefault("AWS_RETRY_MODE", "standard")
+os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = "Forbidden: "
+"""How gcsfs begins a 403; it has no class for it."""
 _CLIENTS = ("aiohttp", "botocore", "gcsfs", "google")
 
 
@@ -35,9 +44,22 @@ def filesystem(uri: str) -> tuple[AbstractFileSystem, str]:
     if scheme not in SCHEMES:
         raise InputError(f"'{uri}': unknown scheme '{scheme}'; use a local path, gs:// or s3://")
     with reaching(uri):
-        # Listings must not be older than the call: another process may have written meanwhile.
-        fs, path = fsspec.core.url_to_fs(uri, **({} if scheme == "file" else {"use_listings_cache": False}))
+        fs, path = fsspec.core.url_to_fs(uri, **_options(scheme))
     return fs, path
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    if scheme == "file":
+        return {}
+    # Listings must not be older than the call: another process may have written meanwhile.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if scheme == "s3":
+        timeouts = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS}
+        return options | {"config_kwargs": timeouts}
+    # gcsfs alone would wait without end for a connection on which nothing comes.
+    from aiohttp import ClientTimeout
+
+    return options | {"requests_timeout": ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=SILENCE_SECONDS)}
 
 
 def is_remote(uri: str) -> bool:
@@ -64,6 +86,8 @@ def reaching(uri: str) -> Iterator[None]:
     except (NotADirectoryError, IsADirectoryError) as error:
         raise InputError(f"'{uri}': {error.strerror}: '{error.filename}'; check the path") from error
     except OSError as error:
+        if str(error).startswith(_FORBIDDEN):
+            raise InputError(f"'{uri}': {error}; check the credentials in the environment") from error
         if error.errno in _FULL:
             raise UnavailableError(f"'{uri}': {error.strerror}; free space, then start the same run again") from error
         raise UnavailableError(
