@@ -164,25 +164,33 @@ def logs(
     tail: Annotated[int, typer.Option(min=1, help="How many lines, without --all.")] = 50,
 ) -> None:
     """Print what a stage printed, from its pod or from the archive."""
-    found = find_run(api(), run)
-    seen = look(api(), found)
+    seen = look(api(), find_run(api(), run))
     task = _stage(seen, stage)
-    step = seen.steps[task]
-    if not step.pod or step.state in ("cached", "skipped"):
-        raise InputError(f"stage '{seen.labels[task]}' is {step.state} in this run; it printed nothing")
-    if step.pending and not follow_:
-        raise UnavailableError(f"stage '{seen.labels[task]}' has not begun: {step.message or 'its pod is pending'}")
+    label = seen.labels[task]
     select = str.splitlines if everything else own_lines
-    lines = [] if step.pending else select(read_log(WithPods(api()), found.id, step.pod))
+
+    def printed() -> list[str]:
+        step = seen.steps.get(task)
+        return select(read_log(WithPods(api()), seen.run.id, step.pod)) if step and not step.pending else []
+
+    step = seen.steps.get(task)
+    if (step is None or step.state in ("cached", "skipped")) and (seen.run.is_over or step):
+        raise InputError(f"stage '{label}' is {step.state if step else 'skipped'} in this run; it printed nothing")
+    if (step is None or step.pending) and not follow_:
+        why = (
+            step.message if step and step.message else "its turn has not come" if step is None else "its pod is pending"
+        )
+        raise UnavailableError(f"stage '{label}' has not begun: {why}")
+    lines = printed()
     for line in lines if follow_ or everything else lines[-tail:]:
         typer.echo(line)
     if not lines and not follow_:
-        err.print(f"stage '{seen.labels[task]}' has printed nothing of its own; --all shows the rest", markup=False)
-    while follow_ and step.state == "running":
+        err.print(f"stage '{label}' has printed nothing of its own; --all shows the rest", markup=False)
+    while follow_ and not seen.run.is_over and (task not in seen.steps or seen.steps[task].state == "running"):
         time.sleep(_FOLLOW_SECONDS)
         with contextlib.suppress(UnavailableError, NotFoundError):  # away for now, or on the way to the archive
-            step = look(api(), get_run(api(), found.id)).steps[task]
-            before, lines = len(lines), lines if step.pending else select(read_log(WithPods(api()), found.id, step.pod))
+            seen = look(api(), get_run(api(), seen.run.id))
+            before, lines = len(lines), printed() or lines
             for line in lines[before:]:
                 typer.echo(line)
 
@@ -354,15 +362,14 @@ def _stage(seen: Seen, wanted: str) -> str:
     """Finds the task that is meant.
 
     Raises:
-        InputError: there is none, or it has not begun.
+        InputError: there is none.
+        UnavailableError: none is named, and none has begun.
     """
     if wanted:
         names = {**{label: task for task, label in seen.labels.items()}, **{task: task for task in seen.labels}}
         task = names.get(wanted) or names.get(wanted.replace("_", "-"))
         if task is None:
             raise InputError(f"there is no stage '{wanted}'; the stages are: {', '.join(seen.labels.values())}")
-        if task not in seen.steps:
-            raise InputError(f"stage '{wanted}' has not begun")
         return task
     for state in ("failed", "running"):
         if found := [step.task for step in seen.steps.values() if step.state == state]:

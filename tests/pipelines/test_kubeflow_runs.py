@@ -263,7 +263,7 @@ def test_a_log_that_is_not_archived_yet_comes_from_kubernetes(tmp_path: Path, mo
     ("arguments", "code", "said"),
     [
         (["no-such"], 2, "there is no stage 'no-such'; the stages are: ingest-data, "),
-        (["train-model"], 2, "stage 'train-model' has not begun"),
+        (["train-model"], 4, "stage 'train-model' has not begun: its turn has not come"),
         (["validate-data"], 2, "stage 'validate-data' is cached in this run"),
         (["gate"], 4, "stage 'data gate' has not begun: Unschedulable: 0/1 nodes are available"),
     ],
@@ -281,16 +281,26 @@ def test_a_log_that_is_not_there(cli: Cli, kubeflow: Kubeflow, arguments: list[s
     assert (ended, said in printed) == (code, True), printed
 
 
+def test_a_log_of_a_stage_that_never_ran(cli: Cli, kubeflow: Kubeflow) -> None:
+    run = put_run(kubeflow, "SUCCEEDED", *INGESTED)
+    for options in ([], ["--follow"]):
+        code, _, said = cli("logs", run, "deploy-model", *options)
+        assert (code, "stage 'deploy-model' is skipped in this run" in said) == (2, True), said
+
+
 def test_a_followed_log_ends_with_its_stage(cli: Cli, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.kubeflow.commands._FOLLOW_SECONDS", 0.05)
-    run = put_run(kubeflow, "RUNNING", *task("ingest-data", 0, "Pending"))
-    pod = pod_of(kubeflow.manifests[run], "ingest-data")
+    run = put_run(kubeflow, "RUNNING")
+    waiting = workflow(*task("ingest-data", 0, "Pending"))
+    pod = pod_of(waiting, "ingest-data")
     kubeflow.logs[pod] = "one\n"
     looks = []
 
     def on_get_run(run_id: str) -> None:
         looks.append(run_id)
         kubeflow.logs[pod] += f"more {len(looks)}\n"
+        if len(looks) == 1:
+            kubeflow.manifests[run] = waiting
         if len(looks) == 2:
             kubeflow.manifests[run] = workflow(*task("ingest-data", 0, "Running"))
         if len(looks) == 3:
@@ -299,7 +309,10 @@ def test_a_followed_log_ends_with_its_stage(cli: Cli, kubeflow: Kubeflow, monkey
             kubeflow.manifests[run] = workflow(*INGESTED)
 
     kubeflow.on_get_run = on_get_run
-    assert cli("logs", run, "--follow")[1].splitlines() == ["one", *(f"more {count}" for count in range(1, 6))]
+    assert cli("logs", run, "ingest-data", "--follow")[1].splitlines() == [
+        "one",
+        *(f"more {count}" for count in range(1, 6)),
+    ]
 
 
 def test_a_run_is_found_by_id_name_and_as_the_latest(cli: Cli, kubeflow: Kubeflow) -> None:
