@@ -1,7 +1,5 @@
 """`python -m pipelines submit`, `status`, `wait`, `logs`, `report`, `cancel`, `runs`, `pipelines`."""
 
-import contextlib
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +9,11 @@ from rich.table import Table
 
 from components import images
 from components.artifacts import write_whole
-from components.errors import InputError, UnavailableError
-from components.stage_logs import own_lines, read_log
+from components.errors import InputError
 from components.storage import reaching
 from pipelines.kubeflow import backfill as backfills
 from pipelines.kubeflow import schedules
-from pipelines.kubeflow.api import NotFoundError
+from pipelines.kubeflow.logs import StageLog
 from pipelines.kubeflow.options import (
     CacheOption,
     CompiledOption,
@@ -38,14 +35,12 @@ from pipelines.kubeflow.options import (
     print_json,
 )
 from pipelines.kubeflow.outcome import Outcome, outcome_of, to_json, to_markdown
-from pipelines.kubeflow.pod_logs import WithPods
-from pipelines.kubeflow.runs import find_run, get_run, list_runs, parse_tags, summary_of
-from pipelines.kubeflow.watching import Seen, follow, look
+from pipelines.kubeflow.runs import find_run, list_runs, parse_tags, summary_of
+from pipelines.kubeflow.watching import follow, look
 
 app = typer.Typer()
 
 _PANEL = "On a cluster (Kubeflow Pipelines)"
-_FOLLOW_SECONDS = 3.0
 _STATES = ("pending", "running", "succeeded", "failed", "canceled", "canceling", "paused", "skipped")
 
 TimeoutOption = Annotated[
@@ -164,35 +159,17 @@ def logs(
     tail: Annotated[int, typer.Option(min=1, help="How many lines, without --all.")] = 50,
 ) -> None:
     """Print what a stage printed, from its pod or from the archive."""
-    seen = look(api(), find_run(api(), run))
-    task = _stage(seen, stage)
-    label = seen.labels[task]
-    select = str.splitlines if everything else own_lines
-
-    def printed() -> list[str]:
-        step = seen.steps.get(task)
-        return select(read_log(WithPods(api()), seen.run.id, step.pod)) if step and not step.pending else []
-
-    step = seen.steps.get(task)
-    if (step is None or step.state in ("cached", "skipped")) and (seen.run.is_over or step):
-        raise InputError(f"stage '{label}' is {step.state if step else 'skipped'} in this run; it printed nothing")
-    if (step is None or step.pending) and not follow_:
-        why = (
-            step.message if step and step.message else "its turn has not come" if step is None else "its pod is pending"
-        )
-        raise UnavailableError(f"stage '{label}' has not begun: {why}")
-    lines = printed()
-    for line in lines if follow_ or everything else lines[-tail:]:
+    log = StageLog(api(), find_run(api(), run), stage, everything)
+    if follow_:
+        for line in log.follow():
+            typer.echo(line)
+        return
+    log.require_begun()
+    lines = log.lines()
+    for line in lines if everything else lines[-tail:]:
         typer.echo(line)
-    if not lines and not follow_:
-        err.print(f"stage '{label}' has printed nothing of its own; --all shows the rest", markup=False)
-    while follow_ and not seen.run.is_over and (task not in seen.steps or seen.steps[task].state == "running"):
-        time.sleep(_FOLLOW_SECONDS)
-        with contextlib.suppress(UnavailableError, NotFoundError):  # away for now, or on the way to the archive
-            seen = look(api(), get_run(api(), seen.run.id))
-            before, lines = len(lines), printed() or lines
-            for line in lines[before:]:
-                typer.echo(line)
+    if not lines:
+        err.print(f"stage '{log.label}' has printed nothing of its own; --all shows the rest", markup=False)
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -356,24 +333,3 @@ def _print_outcome(outcome: Outcome) -> None:
     width = max(8, *(len(label) for label, _ in lines))
     for label, text in lines:
         out.print(f"  {label:<{width}} {text}", markup=False)
-
-
-def _stage(seen: Seen, wanted: str) -> str:
-    """Finds the task that is meant.
-
-    Raises:
-        InputError: there is none.
-        UnavailableError: none is named, and none has begun.
-    """
-    if wanted:
-        names = {**{label: task for task, label in seen.labels.items()}, **{task: task for task in seen.labels}}
-        task = names.get(wanted) or names.get(wanted.replace("_", "-"))
-        if task is None:
-            raise InputError(f"there is no stage '{wanted}'; the stages are: {', '.join(seen.labels.values())}")
-        return task
-    for state in ("failed", "running"):
-        if found := [step.task for step in seen.steps.values() if step.state == state]:
-            return found[0]
-    if not seen.steps:
-        raise UnavailableError(f"no stage of run '{seen.run.name}' has begun")
-    return list(seen.steps)[-1]

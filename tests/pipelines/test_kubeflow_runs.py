@@ -289,7 +289,7 @@ def test_a_log_of_a_stage_that_never_ran(cli: Cli, kubeflow: Kubeflow) -> None:
 
 
 def test_a_followed_log_ends_with_its_stage(cli: Cli, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.kubeflow.commands._FOLLOW_SECONDS", 0.05)
+    monkeypatch.setattr("pipelines.kubeflow.logs._PAUSE", 0.05)
     run = put_run(kubeflow, "RUNNING")
     waiting = workflow(*task("ingest-data", 0, "Pending"))
     pod = pod_of(waiting, "ingest-data")
