@@ -584,7 +584,10 @@ StageName = Literal[
 ]
 Cpu = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$|^[0-9]+m$", coerce_numbers_to_str=True)]
 Memory = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?[KMGT]i?$")]
+LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^$|^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")]
+ObjectName = Annotated[str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+Seconds = Annotated[PositiveInt, Field(lt=2**31)]
 
 
 class Accelerator(Section):
@@ -615,7 +618,7 @@ class Toleration(Section):
 class Volume(Section):
     """A claim (PersistentVolumeClaim) that is there already, mounted into a stage."""
 
-    claim: Name
+    claim: ObjectName
     path: Annotated[str, Field(pattern=r"^/.+")]
     """Where."""
 
@@ -631,18 +634,18 @@ class StageProfile(Section):
     memory_limit: Memory | None = None
     """A stage that takes more is killed."""
     accelerator: Accelerator | None = None
-    node_selector: dict[str, LabelValue] | None = None
+    node_selector: dict[LabelKey, LabelValue] | None = None
     """Labels that a node must have."""
     tolerations: list[Toleration] | None = None
     """E.g. for spot nodes."""
-    labels: dict[str, LabelValue] | None = None
+    labels: dict[LabelKey, LabelValue] | None = None
     """Of the pod, beside ours."""
-    annotations: dict[str, str] | None = None
+    annotations: dict[LabelKey, str] | None = None
     """Of the pod."""
     volumes: list[Volume] | None = None
-    timeout_seconds: PositiveInt | None = None
-    """After which the pod is stopped, and the run fails."""
-    image_pull_secrets: list[Name] | None = None
+    timeout_seconds: Seconds | None = None
+    """After which the pod is stopped, and the run fails; waiting for a node does not count."""
+    image_pull_secrets: list[ObjectName] | None = None
     """For a registry that asks who pulls."""
 
     @model_validator(mode="after")
@@ -662,8 +665,10 @@ class Cluster(Section):
 
     service_account: str = ""
     """Of the pods; empty: the cluster's default for pipelines."""
-    ttl_seconds: PositiveInt | None = None
+    ttl_seconds: Seconds | None = None
     """How long finished pods stay, for looking at them; none: as the compiled pipeline has it."""
+    timeout_seconds: Seconds | None = None
+    """After which a run is stopped, whatever it waits for; none: as the compiled pipeline has it."""
     all_stages: StageProfile = StageProfile()
     stages: dict[StageName, StageProfile] = {}
     """By the stage's name; goes before all_stages, key by key."""

@@ -183,6 +183,10 @@ def compile_(
     pipeline: Annotated[str, typer.Option(help="Which one.")] = "training",
     registry: RegistryOption = images.REGISTRY,
     tag: TagOption = "",
+    project: Annotated[
+        Path | None,
+        typer.Option(help="With --output: the project whose section `cluster` goes in.", show_default=False),
+    ] = None,
     vertex: Annotated[
         bool,
         typer.Option("--vertex", help="With --output: without what only Kubernetes knows, for Vertex AI Pipelines."),
@@ -195,6 +199,10 @@ def compile_(
     """
     if output:
         text = compiled.read(pipeline, registry, tag or compiled.content_tag())
+        if project:
+            from pipelines import profiles  # it imports what few commands need
+
+            text = profiles.configured(text, load_project(project).settings.cluster)
         with reaching(str(output)):
             write_whole(output, compiled.without_platform(text) if vertex else text)
         _out.print("wrote", output, markup=False)

@@ -32,6 +32,7 @@ def _profile(cpu: str, cpu_limit: str, memory: str, memory_limit: str, hours: in
 
 DEFAULTS = Cluster(
     ttl_seconds=24 * 3600,
+    timeout_seconds=72 * 3600,
     stages={
         # Asked for: the memory that the flights example (336,776 rows) takes; and little of the processors, so that two
         # stages fit beside all of Kubeflow Pipelines on a node with two. Limits leave room for ten times the rows.
@@ -66,8 +67,7 @@ def configured(text: str, cluster: Cluster) -> str:
         profile = merged(cluster, stage)
         container["resources"] = _resources(container.get("resources", {}), profile)
         pods[label] = _pod(pods.get(label) or _every_pod(stage), profile)
-    if cluster.ttl_seconds:
-        kubernetes.setdefault("pipelineConfig", {})["resourceTtlOnCompletion"] = cluster.ttl_seconds
+    kubernetes["pipelineConfig"] = _run(kubernetes.get("pipelineConfig", {}), cluster)
     header = "".join(line for line in text.splitlines(keepends=True) if line.startswith("# "))
     return header + yaml.dump_all([spec, {"platforms": {"kubernetes": kubernetes}}], Dumper=yaml.CSafeDumper)
 
@@ -148,6 +148,17 @@ def _pod(before: Mapping[str, Any], profile: StageProfile) -> dict[str, Any]:
     if profile.timeout_seconds is not None:
         pod["activeDeadlineSeconds"] = str(profile.timeout_seconds)
     return pod
+
+
+def _run(before: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
+    """Adds what holds for a run as a whole; fields as in KFP's PipelineConfig."""
+    run = dict(before)
+    if cluster.ttl_seconds is not None:
+        # The field for both outcomes would be of no use: a default installation gives each of them an hour, which wins.
+        run |= {"resourceTtlOnSuccess": cluster.ttl_seconds, "resourceTtlOnFailure": cluster.ttl_seconds}
+    if cluster.timeout_seconds is not None:
+        run["activeDeadlineSeconds"] = cluster.timeout_seconds
+    return run
 
 
 def _without_empty(values: Mapping[str, str]) -> dict[str, str]:

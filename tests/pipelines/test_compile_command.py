@@ -32,6 +32,16 @@ def test_the_tag_is_that_of_the_code(tmp_path: Path) -> None:
     assert images.reference("base", tag=compiled.content_tag()) in (tmp_path / "training.yaml").read_text()
 
 
+def test_what_a_project_says_of_the_cluster_goes_in(tmp_path: Path) -> None:
+    project = tmp_path / "pipeline.yaml"
+    project.write_text(f"{(ROOT / 'examples/flights/pipeline.yaml').read_text()}\ncluster: {{ttl_seconds: 77}}\n")
+    (tmp_path / "schema.pbtxt").write_text((ROOT / "examples/flights/schema.pbtxt").read_text())
+    done = compile_to(tmp_path / "training.yaml", "--project", str(project))
+    assert done.returncode == 0, done.stderr
+    _, platform = yaml.safe_load_all((tmp_path / "training.yaml").read_text())
+    assert platform["platforms"]["kubernetes"]["pipelineConfig"]["resourceTtlOnFailure"] == 77
+
+
 def test_what_cannot_be_written_or_compiled_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = compile_to(tmp_path / "file" / "training.yaml")

@@ -46,6 +46,11 @@ def test_the_committed_pipeline_is_as_kfp_takes_it() -> None:
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert pods.keys() == spec["deploymentSpec"]["executors"].keys()
+    run = json_format.ParseDict(
+        platform["platforms"]["kubernetes"]["pipelineConfig"], pipeline_spec_pb2.PipelineConfig()
+    )
+    assert run.resource_ttl_on_success == run.resource_ttl_on_failure == profiles.DEFAULTS.ttl_seconds
+    assert run.active_deadline_seconds == profiles.DEFAULTS.timeout_seconds
     for pod in pods.values():
         config = json_format.ParseDict(pod, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
         assert config.security_context.run_as_non_root
@@ -89,7 +94,6 @@ def test_a_stage_goes_before_all_stages_key_by_key() -> None:
 def test_pods_get_labels_beside_ours_volumes_and_pull_secrets() -> None:
     volume = {"claim": "features", "path": "/features"}
     _, pods = configured(
-        ttl_seconds=60,
         all_stages={
             "labels": {"team": "ml"},
             "annotations": {"sidecar.istio.io/inject": "false"},
@@ -107,6 +111,15 @@ def test_pods_get_labels_beside_ours_volumes_and_pull_secrets() -> None:
     assert dict(config.pod_metadata.annotations) == {"sidecar.istio.io/inject": "false"}
     assert config.pvc_mount[0].pvc_name_parameter.runtime_value.constant.string_value == "features"
     assert config.image_pull_secret[0].secret_name_parameter.runtime_value.constant.string_value == "registry"
+
+
+def test_a_run_has_a_time_and_its_pods_too() -> None:
+    _, platform = yaml.safe_load_all(profiles.configured(TEXT, Cluster(ttl_seconds=60, timeout_seconds=3600)))
+    assert platform["platforms"]["kubernetes"]["pipelineConfig"] == {
+        "resourceTtlOnSuccess": 60,
+        "resourceTtlOnFailure": 60,
+        "activeDeadlineSeconds": 3600,
+    }
 
 
 def sizes(*quantities: str) -> st.SearchStrategy[str | None]:
@@ -151,6 +164,12 @@ def test_no_stage_asks_for_more_than_it_may_have(
         ("{all_stages: {timeout_seconds: 0}}", "cluster.all_stages.timeout_seconds"),
         ("{all_stages: {volumes: [{claim: x, path: data}]}}", "cluster.all_stages.volumes[0].path"),
         ("{all_stages: {labels: {team: 'a b'}}}", "cluster.all_stages.labels"),
+        ("{all_stages: {labels: {'a b': team}}}", "cluster.all_stages.labels"),
+        ("{all_stages: {node_selector: {-pool: large}}}", "cluster.all_stages.node_selector"),
+        ("{all_stages: {image_pull_secrets: [My_Registry]}}", "cluster.all_stages.image_pull_secrets[0]"),
+        ("{all_stages: {volumes: [{claim: Data, path: /data}]}}", "cluster.all_stages.volumes[0].claim"),
+        ("{ttl_seconds: 3000000000}", "cluster.ttl_seconds: input should be less than 2147483648"),
+        ("{timeout_seconds: 0}", "cluster.timeout_seconds"),
         ("{all_stages: {accelerator: {count: 0}}}", "cluster.all_stages.accelerator.count"),
     ],
 )
