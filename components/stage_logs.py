@@ -18,6 +18,8 @@ _NOISE = re.compile(
     r'[IWEF]\d{4} \d\d:|time=|\[KFP|\{|\}|"|\]|main: |Error: exit status|exit status|WARNING: All log messages'
 )
 _STATUS = re.compile(r"failed to execute component: exit status (\d+)")
+# The launcher cuts what it prints after 15,000 bytes; parameters come first.
+_PARAMETERS = re.compile(r'ExecutorOutput: \{\s*"parameterValues":\s*(?=\{)')
 _OUTPUT = re.compile(r"ExecutorOutput: (\{.*?^\})", re.DOTALL | re.MULTILINE)
 _FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
 _INTERRUPTED = {
@@ -84,8 +86,12 @@ def own_lines(log: str) -> list[str]:
 
 def outputs_in(log: str) -> dict[str, Any]:
     """Finds the output parameters that a stage's launcher printed: the API does not hand them out."""
-    parameters = _printed(log).get("parameterValues", {})
-    return parameters if isinstance(parameters, dict) else {}
+    begins = list(_PARAMETERS.finditer(log))
+    try:
+        found, _ = json.JSONDecoder().raw_decode(log, begins[-1].end())
+    except (IndexError, ValueError):
+        return {}
+    return dict(found)
 
 
 def artifacts_in(log: str) -> dict[str, ArtifactRecord]:

@@ -28,7 +28,15 @@ _ALL_SECONDS = 60.0
 _LAG_SECONDS = 10.0
 """How long the API's copy of the workflow may lag behind what has happened."""
 _LARGEST = 64 * 2**20
-_TELL = ("ingest_data", "transform_data", "evaluate_model", "publish_model")
+_TELL = (
+    "ingest_data",
+    "validate_data",
+    "transform_data",
+    "evaluate_model",
+    "check_serving",
+    "publish_model",
+    "deploy_model",
+)
 """Stages whose outputs the page shows."""
 
 

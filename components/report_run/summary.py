@@ -109,11 +109,20 @@ def _context(state: str, run_name: str, records: list[StageRecord], prices: Pric
         "cost": sum(row.cost for row in rows),
         "prices": prices,
         "is_measured": any(record.cpu_seconds or record.peak_rss_bytes for record in records),
-        "judged": [record for record in records if record.parameters.get("verdict")],
+        "judged": _judged(records),
         "metrics": _metrics(records),
         "lineage": _lineage(records),
         "gib": _GIB,
     }
+
+
+def _judged(records: list[StageRecord]) -> list[StageRecord]:
+    """Lists who judged; a gate, which only says again what a stage said, where nothing is known of that stage."""
+    first: dict[tuple[str, str], StageRecord] = {}
+    for record in records:
+        if verdict := record.parameters.get("verdict"):
+            first.setdefault((str(verdict), str(record.parameters.get("reason"))), record)
+    return list(first.values())
 
 
 def _rows(records: list[StageRecord], prices: Prices) -> list[Row]:

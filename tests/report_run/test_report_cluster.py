@@ -95,6 +95,19 @@ def test_what_the_stages_printed_makes_metrics_and_lineage(kubeflow: Kubeflow, m
     assert "Transform no details here Model not reached" in text
 
 
+def test_a_verdict_is_the_stages_own_also_where_its_outputs_were_cut(
+    kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = {"verdict": "pass", "reason": "auc 0.7 {a}"}
+    made = put_run(kubeflow, *task("evaluate-model", 0), *task("gate", 20, inputs=verdict), *REPORT)
+    curve = {"artifacts": {"curve": {"artifacts": [{"uri": "", "metadata": {"points": list(range(1000))}}]}}}
+    outputs = printed({"parameterValues": verdict, **curve})
+    kubeflow.logs[pod_of(made, "evaluate-model")] = outputs[:5000] + "\nI0101 10:00:01.0 1 launcher_v2.go:867] }\n"
+    text = page(kubeflow.url, monkeypatch, "COMPLETE").text
+    assert "evaluate-model pass auc 0.7 {a}" in text
+    assert text.count("auc 0.7 {a}") == 1
+
+
 def test_the_reason_is_argos_where_the_log_is_gone(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     put_run(kubeflow, *task("ingest-data", 0, "Failed", message="OOMKilled (exit code 137)"), *REPORT)
     assert "OOMKilled (exit code 137); out of memory? raise" in page(kubeflow.url, monkeypatch).text
