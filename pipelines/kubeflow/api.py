@@ -149,7 +149,15 @@ class Api:
     # -------------------------------------------------------------------------------------------- inside
 
     def _object(self, method: str, path: str, query: Mapping[str, Any], body: Object | None) -> Object:
-        return _parsed(self._call(method, path, query, body), self.tried)
+        content = self._call(method, path, query, body)
+        try:
+            return _parsed(content, self.tried)
+        except NotTheApiError:
+            # A login page is how some gateways say that a cookie has run out.
+            if self._renew is None:
+                raise
+            self._client.cookie = self._renew()
+            return _parsed(self._call(method, path, query, body), self.tried)
 
     def _call(
         self,

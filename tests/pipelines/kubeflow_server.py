@@ -53,6 +53,8 @@ class Kubeflow:
     """Path before /apis; elsewhere is a page for browsers."""
     token: str = ""
     cookie: str = ""
+    shows_login: bool = False
+    """Sends whoever has no cookie to the login, instead of refusing."""
     dex: tuple[str, str] | None = None
     """Name and password."""
     broken: list[int] = field(default_factory=list)
@@ -207,7 +209,9 @@ def serving(kubeflow: Kubeflow | None = None) -> Iterator[Kubeflow]:
         def _dex(self, content: str, headers: dict[str, str]) -> bool:
             """Answers as oauth2-proxy and Dex do, where this is theirs."""
             path = urlsplit(self.path).path
-            if path == "/oauth2/start":
+            is_known = kubeflow.cookie in headers.get("cookie", "")
+            is_page = not path.startswith(("/dex", "/oauth2", "/done"))
+            if path == "/oauth2/start" or (kubeflow.shows_login and is_page and not is_known):
                 self._send(302, "", Location="/dex/auth?client_id=kubeflow")
             elif path == "/dex/auth":
                 self._send(200, '<a href="/dex/auth/local?client_id=kubeflow">local</a>')
@@ -220,8 +224,10 @@ def serving(kubeflow: Kubeflow | None = None) -> Iterator[Kubeflow]:
                 else:
                     self._send(200, DEX_FORM)
             elif path == "/dex/approval" and self.command == "GET":
-                self._send(200, '<form method="post"><input type="hidden" name="req" value="r1"/></form>')
-            elif path == "/dex/approval":
+                field = '<input type="hidden" name="req" value="r1"/><input type="hidden" name="approval" value="{}">'
+                form = f'<form method="post">{field}</form>'
+                self._send(200, form.format("approve") + form.format("rejected"))
+            elif path == "/dex/approval" and "approval=approve" in content:
                 self._send(303, "", Location="/oauth2/callback?code=1")
             elif path == "/oauth2/callback":
                 cookie = {"Set-Cookie": f"{kubeflow.cookie}; Path=/; HttpOnly"}

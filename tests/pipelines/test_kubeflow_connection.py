@@ -96,9 +96,11 @@ def test_a_cookie_comes_from_a_file_or_the_environment(
     connect(Connection(kubeflow.url))
 
 
-def test_dex_lets_in_by_name_and_password(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shows_login", [False, True])
+def test_dex_lets_in_by_name_and_password(monkeypatch: pytest.MonkeyPatch, shows_login: bool) -> None:
     monkeypatch.setenv(connection.DEX_PASSWORD, "secret")
-    with serving(Kubeflow(cookie="oauth2_proxy=abc", dex=("user@example.com", "secret"))) as kubeflow:
+    behaviour = Kubeflow(cookie="oauth2_proxy=abc", dex=("user@example.com", "secret"), shows_login=shows_login)
+    with serving(behaviour) as kubeflow:
         api = connect(Connection(kubeflow.url, dex_user="user@example.com"))
         kubeflow.cookie = "oauth2_proxy=new"  # the old one has run out
         assert api.get("/apis/v2beta1/runs")["total_size"] == 0
