@@ -23,6 +23,7 @@ TOKEN, COOKIE, DEX_PASSWORD = PREFIX + "TOKEN", PREFIX + "COOKIE", PREFIX + "DEX
 IAP_DESKTOP_ID, IAP_DESKTOP_SECRET = PREFIX + "IAP_DESKTOP_CLIENT_ID", PREFIX + "IAP_DESKTOP_CLIENT_SECRET"
 
 _IN_CLUSTER = "http://ml-pipeline.{namespace}.svc.cluster.local:8888"
+_IN_CLUSTER_PAGES = "http://ml-pipeline-ui.{namespace}.svc.cluster.local"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # Where Kubeflow projects a token for the pipelines' API into pods; the variable is kfp's own.
 _PIPELINES_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
@@ -66,7 +67,8 @@ def connect(connection: Connection) -> Api:
         tried, ui = configuration.host, configuration.host
     elif (_SERVICE_ACCOUNT / "token").is_file():
         configuration.host = _IN_CLUSTER.format(namespace=connection.system_namespace)
-        tried, ui = f"{configuration.host} (this pod's cluster)", ""
+        tried = f"{configuration.host} (this pod's cluster)"
+        ui = _IN_CLUSTER_PAGES.format(namespace=connection.system_namespace)
     else:
         server = _from_kubeconfig(configuration, connection)
         services = f"{server}/api/v1/namespaces/{connection.system_namespace}/services"

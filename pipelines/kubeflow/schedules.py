@@ -94,6 +94,9 @@ def create(
     same = [one for one in before if read_tags(one.get("description", "")).get(_DIGEST) == digest]
     if len(before) == 1 and same:
         made, did = same[0], "unchanged"
+        if _summary(made)["enabled"] == paused:  # somebody has paused or resumed it since
+            api().post(f"{_path(made)}:{'disable' if paused else 'enable'}")
+            made, did = made | {"mode": wanted["mode"], "status": f"{wanted['mode']}D"}, "changed"
     else:
         made = planned.schedule(api(), wanted, experiment, {_DIGEST: digest})
         did = "changed" if before else "created"

@@ -217,6 +217,9 @@ def test_a_schedule_is_made_changed_paused_and_removed(cli: Cli, kubeflow: Kubef
 
     assert cli("schedule", "pause", "shop-training")[0] == 0
     assert json.loads(cli("schedule", "list", "--json")[1])[0]["enabled"] is False
+    assert cli(*create, "0 4 * * 1")[1].startswith("CHANGED")  # as asked for: not paused
+    assert json.loads(cli("schedule", "list", "--json")[1])[0]["enabled"] is True
+    assert cli("schedule", "pause", "shop-training")[0] == 0
     assert cli("schedule", "resume", changed["recurring_run_id"])[0] == 0
     kubeflow.run("shop-training-1", recurring_run_id=changed["recurring_run_id"])
     shown = json.loads(cli("schedule", "show", "shop-training", "--json")[1])
