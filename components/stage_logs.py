@@ -25,7 +25,8 @@ _FAULT = re.compile(r'\{"error_message":.*\Z', re.DOTALL)
 _INTERRUPTED = {
     ("OOMKilled", "exit code 137"): "out of memory? raise {profile}.memory_limit",
     ("active on the node longer than",): "raise {profile}.timeout_seconds",
-    ("deleted", "evicted", "Evicted", "exceeded its deadline", "exit code 143", "node "): "start the same run again",
+    ("exceeded its deadline",): "the run took too long or waited for a node; raise cluster.timeout_seconds",
+    ("deleted", "evicted", "Evicted", "exit code 143", "node "): "start the same run again",
 }
 """What to do when a stage was ended from outside, by words of Argo's message."""
 

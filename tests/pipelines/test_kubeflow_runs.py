@@ -182,6 +182,7 @@ def test_a_stopped_run_is_no_failure(cli: Cli, kubeflow: Kubeflow) -> None:
     [
         ("OOMKilled (exit code 137)", "epoch 1\n", 4, "out of memory? raise cluster.stages.train_model.memory_limit"),
         ("Pod was active on the node longer than the specified deadline", "", 4, "train_model.timeout_seconds"),
+        ("Step exceeded its deadline", "", 4, "raise cluster.timeout_seconds"),
         ("pod deleted", "", 4, "start the same run again"),
         ("main: Error (exit code 1)", "train_model: fix your input: no column 'x'\n", 2, "no column 'x'"),
         ("main: Error (exit code 1)", "ingest_data: try again later: s3 does not answer\n", 4, "s3 does not answer"),
