@@ -112,6 +112,14 @@ def test_nothing_is_started_twice_on_the_same_inputs(cli: Cli, kubeflow: Kubeflo
     assert json.loads(cli("submit", str(project), "--once", "--json")[1])["submitted"]
 
 
+def test_only_what_was_approved_is_started(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
+    approved = json.loads(cli("submit", str(project), "--json")[1])["tags"]["inputs"]
+    assert cli("submit", str(project), "--expect", approved)[0] == 0
+    code, _, said = cli("submit", str(project), "--expect", approved, "--set", "training.epochs=3")
+    assert (code, f"--expect {approved}: the inputs are" in said) == (2, True), said
+    assert len(made(kubeflow, "runs")) == 2
+
+
 def test_a_released_pipeline_is_submitted_as_it_is(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
     assert cli("submit", str(project), "--compiled", str(compiled.FOLDER / "training.yaml"))[0] == 0
     (run,) = made(kubeflow, "runs")
