@@ -10,6 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def row() -> dict[str, Any]:
     """A flight that no model here was trained on."""
     (found,) = pq.read_table(FLIGHTS / "data" / NEW_SPAN).slice(0, 1).to_pylist()
-    return {name: value for name, value in found.items() if name not in ("late", "scheduled_departure")} | {
-        "scheduled_departure": found["scheduled_departure"].isoformat()
-    }
+    features = {name: value for name, value in found.items() if name not in ("flight_id", "late")}
+    return features | {"scheduled_departure": int(found["scheduled_departure"].replace(tzinfo=UTC).timestamp())}
 
 
 @pytest.fixture(scope="module")
