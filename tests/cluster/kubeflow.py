@@ -157,6 +157,12 @@ def states(outcome: dict[str, Any]) -> dict[str, str]:
     return {stage["label"]: stage["state"] for stage in outcome["stages"]}
 
 
+def reason(outcome: dict[str, Any], gate: str) -> str:
+    """Gives what a gate was told."""
+    (found,) = [stage for stage in outcome["stages"] if stage["label"] == gate]
+    return str(found["parameters"]["reason"])
+
+
 @contextmanager
 def project(folder: Path, name: str, source: Path, changes: dict[str, Any]) -> Iterator[Project]:
     """Makes a project on the cluster of one on this machine, and takes all of it away at the end.
@@ -226,26 +232,30 @@ def running_pod(run: str, task: str, seconds: float = 600) -> str:
 
 
 def where_time_went(run: str) -> str:
-    """Writes a table of a run's pods: how long each was there, and how long its own program ran."""
-    lines = [f"{'pod':<60} {'start':>7} {'pod s':>7} {'own s':>7}"]
+    """Writes a table of a run's pods: when each began, how long it was there, and how long its own program ran."""
     found = sorted(pods(run), key=lambda pod: pod["metadata"]["creationTimestamp"])
     first = _moment(found[0]["metadata"]["creationTimestamp"])
+    lines = [f"{'pod':<34} {'from':>5} {'for s':>6} {'own s':>6}"]
     for pod in found:
-        ended = [c["state"].get("terminated") for c in pod["status"].get("containerStatuses", [])]
-        last = max((_moment(one["finishedAt"]) for one in ended if one), default=first)
         created = _moment(pod["metadata"]["creationTimestamp"])
+        ended = [one["state"].get("terminated") for one in pod["status"].get("containerStatuses", [])]
+        last = max((_moment(one["finishedAt"]) for one in ended if one), default=created)
         main = _main(pod).get("terminated")
         own = _moment(main["finishedAt"]) - _moment(main["startedAt"]) if main else 0
-        name = pod["metadata"]["annotations"].get("workflows.argoproj.io/node-name", pod["metadata"]["name"])
-        lines.append(f"{name[-60:]:<60} {created - first:7.0f} {last - created:7.0f} {own:7.0f}")
+        lines.append(f"{executes(pod) or _node(pod)[-1]:<34} {created - first:5.0f} {last - created:6.0f} {own:6.0f}")
     return "\n".join(lines)
 
 
 def executes(pod: dict[str, Any]) -> str:
     """Gives the task that a pod executes; empty: it is a driver's."""
-    node = str(pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"])
-    *_, task, last = ("", *(part.partition("(")[0] for part in node.split(".")))
+    *_, task, last = ("", *_node(pod))
     return task if last == "executor" else ""
+
+
+def _node(pod: dict[str, Any]) -> list[str]:
+    """Gives the path of a pod in its workflow."""
+    node = str(pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"])
+    return [part.partition("(")[0] for part in node.split(".")]
 
 
 def _main(pod: dict[str, Any]) -> dict[str, Any]:

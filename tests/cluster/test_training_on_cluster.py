@@ -113,7 +113,8 @@ def test_an_unchanged_rerun_does_nothing_twice(flights: Project, trained: dict[s
     assert outcome["verdict"] == "PASSED", outcome
     executed = {label for label, state in states(outcome).items() if state != "cached"}
     assert executed == {"publish-model", "deploy-model", "deployment gate", "report-run"}
-    assert len(flights.store.cards()) == 1
+    (card,) = flights.store.cards()
+    assert kubeflow.reason(outcome, "deployment gate") == f"{card.version} is in service (unchanged)"
 
 
 def test_a_rejected_span_makes_a_red_run_with_a_report(
@@ -153,8 +154,7 @@ def test_a_new_span_is_trained_on_and_promoted_by_canary(
     assert not client.failures, client.failures[:3]
     before, after = flights.store.cards()
     assert (after.parent, after.data.spans[-1]) == (before.version, "2013-12")
-    (deployed,) = [stage for stage in outcome["stages"] if stage["label"] == "deploy-model"]
-    assert "promoted" in deployed["parameters"]["reason"]
+    assert kubeflow.reason(outcome, "deployment gate") == f"{after.version} is in service (promoted)"
     served = json.loads(kubectl("-n", SERVED, "get", "isvc", flights.name, "-o=json"))
     assert served["spec"]["predictor"]["model"]["storageUri"].startswith(flights.store.uri_of(after.version))
     assert kubeflow.predict(flights.hostname, flights.name, row) != trained["prediction"]
