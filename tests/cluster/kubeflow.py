@@ -29,6 +29,8 @@ RUNS, SERVED = "kubeflow", "lockgate"
 """The namespaces of pipelines and of models."""
 _STORAGE = "lockgate-storage"
 """Secret and ConfigMap with which stages reach the object store."""
+_SECONDS_TO_LIST_IMAGES = 60.0
+"""A node's list of its images is older by so much."""
 _DUMPS = ROOT / "build" / "cluster"
 _RUN_LABEL = "pipeline/runid"
 
@@ -42,12 +44,19 @@ def missing() -> str:
             return f"{url} does not answer ({why}); `make kind-up` makes a cluster with Kubeflow Pipelines"
     if "NotFound" in kubectl("-n", RUNS, "get", f"secret/{_STORAGE}", f"configmap/{_STORAGE}", "-o=name", check=False):
         return f"namespace '{RUNS}' has no Secret and ConfigMap '{_STORAGE}'; `make kind-up` makes them"
+    deadline = time.monotonic() + _SECONDS_TO_LIST_IMAGES
+    while lacking := _lacking_images():
+        if time.monotonic() > deadline:
+            return f"no node has image '{lacking[0]}'; `make images kind-load`"
+        time.sleep(5)
+    return ""
+
+
+def _lacking_images() -> list[str]:
     nodes = json.loads(kubectl("get", "nodes", "-o=json"))["items"]
     there = {name for node in nodes for image in node["status"]["images"] for name in image.get("names") or []}
-    for name in images.NAMES:
-        if (image := f"{images.REGISTRY}/{name}:{content_tag()}") not in there:
-            return f"no node has image '{image}'; `make images kind-load`"
-    return ""
+    wanted = [f"{images.REGISTRY}/{name}:{content_tag()}" for name in images.NAMES]
+    return [image for image in wanted if image not in there]
 
 
 def _silence(url: str) -> str:
