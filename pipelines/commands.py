@@ -19,6 +19,7 @@ from components.storage import reaching
 from pipelines import compiled, deployments, images_command, models
 from pipelines.environments import ROOT
 from pipelines.kind import command as kind_command
+from pipelines.kubeflow.commands import ON_A_CLUSTER
 from pipelines.kubeflow.commands import app as kubeflow
 from pipelines.project import ProjectError, load_project
 from pipelines.triggers.command import trigger
@@ -38,7 +39,7 @@ app.add_typer(deployments.app, name="deployments")
 app.add_typer(images_command.app, name="images")
 app.add_typer(kubeflow)
 app.add_typer(kind_command.app, name="kind")
-app.command()(trigger)
+app.command(rich_help_panel=ON_A_CLUSTER)(trigger)
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ import sys
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,10 +13,12 @@ from rich.table import Table
 
 from components.deploy_model import inference_service, rollout, route
 from components.deploy_model.cluster import HTTP_ROUTE, INFERENCE_SERVICE, Cluster, MissingKindError, Object
-from components.deploy_model.deployment import ServiceDeployment
 from components.errors import DataRejectedError, InputError
 from components.settings import Deployment
 from pipelines.project import load_project
+
+if TYPE_CHECKING:
+    from components.deploy_model.deployment import ServiceDeployment
 
 app = typer.Typer(help="Served models: list, look at, promote, roll back, delete.", no_args_is_help=True)
 
@@ -129,12 +131,18 @@ def delete(
     _out.print(deployment.delete(take_over), markup=False)
 
 
-def _deployment(project: Path | None, namespace: str | None, service: str) -> tuple[Cluster, ServiceDeployment]:
+def _deployment(project: Path | None, namespace: str | None, service: str) -> "tuple[Cluster, ServiceDeployment]":
     settings, name = _settings(project, namespace, service)
     cluster = Cluster(settings.namespace, settings.timeout_seconds)
     if settings.gateway == "":
         settings = _with_gateway(cluster, settings, name)
-    return cluster, ServiceDeployment(cluster, settings, name, f"pipelines/{uuid.uuid4().hex[:8]}")
+    return cluster, _service(cluster, settings, name, f"pipelines/{uuid.uuid4().hex[:8]}")
+
+
+def _service(cluster: Cluster, settings: Deployment, name: str, holder: str) -> "ServiceDeployment":
+    from components.deploy_model.deployment import ServiceDeployment  # NumPy and Arrow, which other commands do without
+
+    return ServiceDeployment(cluster, settings, name, holder)
 
 
 def _settings(project: Path | None, namespace: str | None, service: str) -> tuple[Deployment, str]:
@@ -187,7 +195,7 @@ def _state(cluster: Cluster, settings: Deployment, service: str) -> dict[str, An
     Raises:
         InputError: there is no such service.
     """
-    deployment = ServiceDeployment(cluster, settings, service, "reader")
+    deployment = _service(cluster, settings, service, "reader")
     names = {"stable": service, "canary": inference_service.canary_name(service)}
     found = {role: cluster.get(INFERENCE_SERVICE, name) for role, name in names.items()}
     if not any(found.values()):
@@ -203,7 +211,7 @@ def _state(cluster: Cluster, settings: Deployment, service: str) -> dict[str, An
     }
 
 
-def _described(deployment: ServiceDeployment, live: Object) -> dict[str, Any]:
+def _described(deployment: "ServiceDeployment", live: Object) -> dict[str, Any]:
     spec, now = live["spec"]["predictor"], datetime.now(UTC)
     created = datetime.fromisoformat(str(live["metadata"]["creationTimestamp"]))
     observed = deployment.observe(live["metadata"]["name"])

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import networkx as nx
 import yaml
 
 
@@ -43,6 +42,8 @@ class Graph:
 
 def read_graph(compiled: str) -> Graph:
     """Reads a compiled pipeline's YAML."""
+    import networkx as nx  # slow to import, and most commands need no graph
+
     spec = next(iter(yaml.safe_load_all(compiled)))
     tasks = {task.name: task for task in _tasks(spec, spec["root"]["dag"])}
     waits = nx.DiGraph((before, task.name) for task in tasks.values() for before in task.after)

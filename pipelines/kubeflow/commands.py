@@ -40,7 +40,7 @@ from pipelines.kubeflow.watching import follow, look
 
 app = typer.Typer()
 
-_PANEL = "On a cluster (Kubeflow Pipelines)"
+ON_A_CLUSTER = "On a cluster (Kubeflow Pipelines)"
 _STATES = ("pending", "running", "succeeded", "failed", "canceled", "canceling", "paused", "skipped")
 
 TimeoutOption = Annotated[
@@ -51,7 +51,7 @@ SummaryOption = Annotated[
 ]
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def submit(
     api: Connect,
@@ -117,7 +117,7 @@ def submit(
     _wait_for(api, run.id, timeout, summary, as_json)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def wait(
     api: Connect,
@@ -130,7 +130,7 @@ def wait(
     _wait_for(api, run, timeout, summary, as_json)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def status(api: Connect, run: RunArgument, as_json: JsonOption = False) -> None:
     """Print how a run stands: its stages, why one waits, why one failed."""
@@ -148,7 +148,7 @@ def status(api: Connect, run: RunArgument, as_json: JsonOption = False) -> None:
     out.print(table)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def logs(
     api: Connect,
@@ -172,7 +172,7 @@ def logs(
         err.print(f"stage '{log.label}' has printed nothing of its own; --all shows the rest", markup=False)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def cancel(api: Connect, run: RunArgument) -> None:
     """Stop a run."""
@@ -183,7 +183,7 @@ def cancel(api: Connect, run: RunArgument) -> None:
     out.print(f"stopping {found.name} ({found.id})", markup=False)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def runs(
     api: Connect,
@@ -234,7 +234,7 @@ def runs(
     out.print(table)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def pipelines(
     api: Connect,
@@ -267,7 +267,7 @@ def pipelines(
     out.print(table)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=ON_A_CLUSTER)
 @connected
 def report(
     api: Connect,
@@ -284,8 +284,8 @@ def report(
         out.print(path, markup=False)
 
 
-app.add_typer(schedules.app, name="schedule", rich_help_panel=_PANEL)
-app.command(rich_help_panel=_PANEL)(backfills.backfill)
+app.add_typer(schedules.app, name="schedule", rich_help_panel=ON_A_CLUSTER)
+app.command(rich_help_panel=ON_A_CLUSTER)(backfills.backfill)
 
 
 def _wait_for(api: Connect, run: str, timeout: float | None, summary: Path | None, as_json: bool) -> None:
