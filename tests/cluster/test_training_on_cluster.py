@@ -29,7 +29,6 @@ from tests.local.project import write_project
 FLIGHTS = ROOT / "examples" / "flights"
 FIRST_SPANS = [f"flights-2013-{month:02d}.parquet" for month in range(1, 12)]
 NEW_SPAN = "flights-2013-12.parquet"
-GARBAGE = "flights-2014-01.parquet"
 _WHY = kubeflow.missing()
 pytestmark = [
     pytest.mark.timeout(3600),
@@ -122,10 +121,10 @@ def test_a_rejected_span_makes_a_red_run_with_a_report(
 ) -> None:
     flights.put(_garbage(tmp_path))
     try:
-        run = flights.submit("--set", "data.window=2013-06..2014-01")
+        run = flights.submit()
         ended = kubeflow.wait(run)
     finally:
-        flights.drop(GARBAGE)
+        flights.drop(NEW_SPAN)
     assert (ended.code, ended.json["verdict"]) == (3, "FAILED"), ended
     assert "data gate: data rejected: " in ended.json["cause"]
     assert "carrier" in ended.json["cause"]
@@ -212,11 +211,11 @@ def test_a_backfill_runs_each_span_once(shop: Project) -> None:
 
 
 def _garbage(folder: Path) -> Path:
-    """Writes a month in which a carrier that does not exist flies a third of the flights."""
-    month = pq.read_table(FLIGHTS / "data" / "flights-2013-01.parquet")
+    """Writes the new span as if a carrier that does not exist flew a third of the flights."""
+    month = pq.read_table(FLIGHTS / "data" / NEW_SPAN)
     carriers = ["Bitcoin" if row % 3 == 0 else carrier for row, carrier in enumerate(month["carrier"].to_pylist())]
     month = month.set_column(month.schema.get_field_index("carrier"), "carrier", pa.array(carriers))
-    path = folder / GARBAGE
+    path = folder / NEW_SPAN
     pq.write_table(month, path)
     return path
 
