@@ -12,24 +12,12 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from components import images
-from components.settings import Project
+from components.settings import Project, StageName
 from pipelines import bill_of_materials
 from pipelines.environments import ROOT
 
-# In the order in which data flows.
-STAGES = (
-    "ingest_data",
-    "validate_data",
-    "gate",
-    "transform_data",
-    "train_model",
-    "predict_batch",
-    "evaluate_model",
-    "check_serving",
-    "publish_model",
-    "deploy_model",
-    "report_run",
-)
+STAGES = typing.get_args(StageName)
+"""In the order in which data flows."""
 
 _TABLE = re.compile(r"(<!-- generated: (?P<name>[a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -59,7 +47,7 @@ def _resources() -> str:
 
     lines = ["| stage | processors, limit | memory, limit | time |", "|---|---|---|---|"]
     for stage in STAGES:
-        profile = DEFAULTS.stages[stage]  # type: ignore[index]
+        profile = DEFAULTS.stages[stage]
         hours = (profile.timeout_seconds or 0) // 3600
         lines.append(
             f"| `{stage}` | {profile.cpu}, {profile.cpu_limit} | {profile.memory}, {profile.memory_limit} | {hours} h |"
