@@ -229,15 +229,30 @@ def pods(run: str) -> list[dict[str, Any]]:
     return list(json.loads(kubectl("-n", RUNS, "get", "pods", "-l", f"{_RUN_LABEL}={run}", "-o=json"))["items"])
 
 
-def running_pod(run: str, task: str, seconds: float = 600) -> str:
-    """Waits until the container of a task runs, and gives its pod."""
+def running_pod(run: str, task: str, after: dict[str, Any] | None = None, seconds: float = 600) -> dict[str, Any]:
+    """Waits until the container of a task runs, and gives its pod.
+
+    Args:
+        run: its id.
+        task: of the run.
+        after: an earlier pod of the task, whose name Argo gives to the next.
+        seconds: how long to wait.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for pod in pods(run):
-            if executes(pod) == task and _main(pod).get("running"):
-                return str(pod["metadata"]["name"])
+            is_new = after is None or pod["metadata"]["uid"] != after["metadata"]["uid"]
+            if executes(pod) == task and is_new and _main(pod).get("running"):
+                return pod
         time.sleep(0.5)
     raise AssertionError(f"'{task}' of run {run} did not run within {seconds:g} s")
+
+
+def lose(pod: dict[str, Any]) -> None:
+    """Makes a pod vanish as with its node; Argo's finalizer would keep it until its program ends."""
+    name = pod["metadata"]["name"]
+    kubectl("-n", RUNS, "patch", "pod", name, "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    kubectl("-n", RUNS, "delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
 
 
 def where_time_went(run: str) -> str:

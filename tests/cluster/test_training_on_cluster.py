@@ -22,7 +22,7 @@ from components.model_store import ModelStore
 from pipelines.environments import DEV
 from tests import servers
 from tests.cluster import kubeflow
-from tests.cluster.kubeflow import RUNS, SERVED, Project, pipelines, states
+from tests.cluster.kubeflow import SERVED, Project, pipelines, states
 from tests.cluster.lab import ROOT, Client, kubectl
 from tests.local.project import write_project
 
@@ -167,12 +167,11 @@ def test_a_run_that_may_not_deploy_says_so(flights: Project, trained: dict[str, 
     assert "forbidden" in ended.json["cause"]
 
 
-def test_a_stage_whose_pod_is_killed_is_run_again(shop: Project) -> None:
+def test_a_stage_whose_pod_is_lost_is_run_again(shop: Project) -> None:
     run = shop.submit("--no-cache", "--set", "training.epochs=100")
-    killed = kubeflow.running_pod(run, "train-model")
-    kubectl("-n", RUNS, "delete", "pod", killed, "--grace-period=0", "--force", "--wait=false")
-    again = kubeflow.running_pod(run, "train-model")
-    assert again != killed
+    lost = kubeflow.running_pod(run, "train-model")
+    kubeflow.lose(lost)
+    assert kubeflow.running_pod(run, "train-model", after=lost)
     ended = kubeflow.wait(run)
     assert (ended.code, ended.json["verdict"]) == (0, "PASSED"), ended
     assert len(shop.store.cards()) == 1
