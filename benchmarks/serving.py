@@ -2,6 +2,8 @@
 
 One run measures, with one client and one model: the signature's own call; KServe's ModelServer with a model that does
 nothing; the same with a model that calls the signature once a request; and our server. All answer protocol v1.
+At half load the client counts, too: this one takes most of a core, which the server has not then. With `vegeta` on PATH
+(github.com/tsenart/vegeta, Go) half load is also measured by it, at an even rate.
 MODEL: a version's folder in a model store; default: the newest of examples/flights.
 """
 
@@ -10,6 +12,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import socket
 import statistics
 import subprocess
@@ -85,6 +88,11 @@ def _measure(model: Path, seconds: float, rounds: int) -> None:
             single = {name: _median(found) for name, found in singles.items()}
             rate = {name: statistics.median(found) for name, found in rates.items()}
             half = _median([asyncio.run(_open(urls["ours"], body, rate["ours"] / 2, seconds)) for _ in range(rounds)])
+            by_vegeta = (
+                _median([_vegeta(urls["ours"], body, rate["ours"] / 2, seconds) for _ in range(rounds)])
+                if shutil.which("vegeta")
+                else None
+            )
             rss = process.memory_info().rss / 2**20
     limit = (signature + single["noop"].p50) * 1.3
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {rounds} rounds\n")
@@ -106,10 +114,17 @@ def _measure(model: Path, seconds: float, rounds: int) -> None:
             f"{half.p50:.2f} / {half.p99:.2f} ms ({half.failed} failed)",
             f"p99 ≤ {3 * half.p50:.2f} ms",
         ),
+        *_rows_of_vegeta(by_vegeta, rate["ours"] / 2),
         ("ours, start to ready", f"{ready:.1f} s", "≤ 12 s"),
         ("ours, RSS when ready / at the end", f"{rss_ready:.0f} / {rss:.0f} MiB", "≤ 700 MiB"),
     ):
         print(f"| {what} | {value} | {target} |")
+
+
+def _rows_of_vegeta(half: Latency | None, rate: float) -> Iterator[tuple[str, str, str]]:
+    if half:
+        value = f"{half.p50:.2f} / {half.p99:.2f} ms ({half.failed} failed)"
+        yield f"the same by vegeta, {rate:,.0f} requests/s, p50 / p99", value, f"p99 ≤ {3 * half.p50:.2f} ms"
 
 
 def _median(found: list[Latency]) -> Latency:
@@ -196,6 +211,22 @@ async def _open(url: str, body: bytes, rate: float, seconds: float) -> Latency:
             # What the client itself is late is not the server's.
             group.create_task(request(max(due, time.perf_counter()), due > started + 1))
     return _latency(times, failed)
+
+
+def _vegeta(url: str, body: bytes, rate: float, seconds: float) -> Latency:
+    """The same at an even rate, by a client that takes a tenth of the time."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        options = (f"-rate={rate:.0f}", f"-duration={seconds:.0f}s", f"-workers={CLIENTS}", f"-connections={CLIENTS}")
+        target = f"POST {url}\nContent-Type: application/json\n@{file.name}\n".encode()
+        attack = subprocess.run(["vegeta", "attack", *options], input=target, capture_output=True, check=True)
+        report = subprocess.run(
+            ["vegeta", "report", "-type=json"], input=attack.stdout, capture_output=True, check=True
+        )
+    found = json.loads(report.stdout)
+    failed = found["requests"] - found["status_codes"].get("200", 0)
+    return Latency(found["latencies"]["50th"] / 1e6, found["latencies"]["99th"] / 1e6, failed)
 
 
 def _session(connections: int) -> aiohttp.ClientSession:
