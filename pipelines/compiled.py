@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from components import images
 from components.errors import InputError
@@ -33,6 +36,11 @@ def read(name: str, registry: str = images.REGISTRY, tag: str = images.TAG) -> s
     if not path.is_file():
         raise InputError(f"no pipeline '{name}' (there are: {', '.join(names())})")
     return _IMAGE_LINE.sub(rf"\g<1>{registry}/\g<2>:{tag}", path.read_text(encoding="utf-8"))
+
+
+def documents(text: str) -> list[Any]:
+    """Reads the documents of a compiled pipeline: its specification, then what is Kubernetes' own, if anything."""
+    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))  # by libyaml: 8 times as fast as safe_load_all
 
 
 def without_platform(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
+from pipelines.compiled import documents
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def read_graph(compiled: str) -> Graph:
     """Reads a compiled pipeline's YAML."""
     import networkx as nx  # slow to import, and most commands need no graph
 
-    spec = next(iter(yaml.safe_load_all(compiled)))
+    spec = documents(compiled)[0]
     tasks = {task.name: task for task in _tasks(spec, spec["root"]["dag"])}
     waits = nx.DiGraph((before, task.name) for task in tasks.values() for before in task.after)
     waits.add_nodes_from(tasks)

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
 from google.protobuf import json_format
 from kfp import dsl, local
 from kfp.local import executor_input_utils, graph_utils, pipeline_orchestrator, status
@@ -24,6 +23,7 @@ from kfp.local.orchestrator import task_executor
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.run_records import ArtifactRecord, StageRecord, records_folder, write_record
+from pipelines.compiled import documents
 from pipelines.environments import twin
 from pipelines.execution import KFP_LINES, Ended, Executor, Start
 from pipelines.workers import Program, Workers
@@ -107,7 +107,7 @@ def images_of(compiled: str) -> list[str]:
 
 
 def _parse(compiled: str) -> pipeline_spec_pb2.PipelineSpec:
-    return json_format.ParseDict(next(iter(yaml.safe_load_all(compiled))), pipeline_spec_pb2.PipelineSpec())
+    return json_format.ParseDict(documents(compiled)[0], pipeline_spec_pb2.PipelineSpec())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import yaml
 from lightkube.utils.quantity import parse_quantity
 
 from components.settings import Cluster, StageProfile
+from pipelines.compiled import documents
 
 STORAGE = "lockgate-storage"
 """Secret and ConfigMap with what the stages need to reach gs:// and s3://. Both are optional: a service account with an
@@ -58,7 +59,7 @@ def configured(text: str, cluster: Cluster) -> str:
         text: of the compiled pipeline, YAML.
         cluster: section `cluster` of pipeline.yaml.
     """
-    spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)  # 30 times as fast as safe_load_all
+    spec, *platforms = documents(text)
     kubernetes = platforms[0]["platforms"]["kubernetes"] if platforms else {}
     pods = kubernetes.setdefault("deploymentSpec", {}).setdefault("executors", {})
     for label, executor in spec["deploymentSpec"]["executors"].items():

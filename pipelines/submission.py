@@ -62,7 +62,7 @@ def prepare(
         "data_digest": listing_digest(files),
         "analysis_cache": analysis_cache,
     }
-    arguments["inputs_digest"] = _digest({**arguments, "code": compiled.code_digest()})
+    arguments["inputs_digest"] = digest_of({**arguments, "code": compiled.code_digest()})
     arguments["config"] = {
         "pipeline": {name: arguments[name] for name in SECTIONS},
         "code": {
@@ -83,7 +83,8 @@ def _section(section: Section) -> dict[str, Any]:
     return section.model_dump(mode="json", exclude_none=True)
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Names a value by its content (hex SHA-256)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

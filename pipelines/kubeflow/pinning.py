@@ -13,7 +13,8 @@ from kfp import compiler, dsl
 
 from components import images
 from components.errors import InputError
-from pipelines.kubeflow.submitting import images_in, parsed, written
+from pipelines import compiled
+from pipelines.kubeflow.submitting import images_in, written
 
 DIGEST = "settings_digest"
 _TASK = "pin-inputs"
@@ -70,7 +71,7 @@ def pinning(text: str) -> str:
     Raises:
         InputError: the pipeline takes nothing that could be pinned.
     """
-    documents = parsed(text)
+    documents = compiled.documents(text)
     spec = documents[0]
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     if not {*PINNED, "publication", "name"} <= inputs.keys():
@@ -111,4 +112,4 @@ def _compiled() -> dict:  # type: ignore[type-arg]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pin.yaml")
         compiler.Compiler().compile(pin_inputs, str(path))
-        return dict(parsed(path.read_text(encoding="utf-8"))[0])
+        return dict(compiled.documents(path.read_text(encoding="utf-8"))[0])

@@ -1,7 +1,5 @@
 """What a run will be, before anything is asked of the cluster."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from pipelines.kubeflow.submitting import (
     Request,
     experiment_id,
     images_in,
-    parsed,
     read_compiled,
     require_reachable,
     require_small,
@@ -132,7 +129,7 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     require_small(prepared.arguments)
     own = {
         "project": loaded.settings.name,
-        "pipeline": parsed(text)[0]["pipelineInfo"]["name"],
+        "pipeline": compiled.documents(text)[0]["pipelineInfo"]["name"],
         "window": prepared.spans,
         INPUTS: prepared.arguments["inputs_digest"][:12],
     }
@@ -193,4 +190,4 @@ def pipeline_text(project: LoadedProject, choice: Choice) -> str:
 
 def digest_of(value: Any) -> str:
     """Names a value by its content."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+    return submission.digest_of(value)[:12]

@@ -93,15 +93,10 @@ def uncached(text: str) -> str:
 
     KFP's client would do so at the root only, and leave the tasks inside exit handlers and conditions alone.
     """
-    documents = parsed(text)
+    documents = compiled.documents(text)
     for task in _tasks(documents[0]):
         task["cachingOptions"] = {}
     return written(documents)
-
-
-def parsed(text: str) -> list[Any]:
-    """Reads the documents of a compiled pipeline: its specification, then what is Kubernetes' own, if anything."""
-    return list(yaml.load_all(text, Loader=yaml.CSafeLoader))  # 30 times as fast as safe_load_all
 
 
 def written(documents: list[Any]) -> str:
@@ -116,7 +111,7 @@ def _tasks(spec: Object) -> Iterator[Object]:
 
 def images_in(text: str) -> tuple[str, str]:
     """Gives registry and tag of a compiled pipeline's images."""
-    spec = parsed(text)[0]
+    spec = compiled.documents(text)[0]
     image = next(iter(spec["deploymentSpec"]["executors"].values()))["container"]["image"]
     name, _, tag = image.rpartition(":")
     return name.rpartition("/")[0], tag
@@ -132,7 +127,7 @@ def read_compiled(path: Path) -> str:
         raise InputError(f"--compiled: '{path}' is no file")
     try:
         text = path.read_text(encoding="utf-8")
-        whole = {"root", "components", "deploymentSpec", "pipelineInfo"} <= parsed(text)[0].keys()
+        whole = {"root", "components", "deploymentSpec", "pipelineInfo"} <= compiled.documents(text)[0].keys()
     except (UnicodeDecodeError, yaml.YAMLError, IndexError, AttributeError):
         whole = False
     if not whole:
@@ -142,7 +137,7 @@ def read_compiled(path: Path) -> str:
 
 def upload(api: Api, text: str, tags: Mapping[str, str]) -> Version:
     """Uploads a compiled pipeline under a name made of its content, unless it is there already."""
-    info = parsed(text)[0]["pipelineInfo"]
+    info = compiled.documents(text)[0]["pipelineInfo"]
     pipeline = f"lockgate-{info['name']}"
     name = f"{images_in(text)[1]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     pipeline_id = _pipeline_id(api, pipeline, info.get("description", ""))
