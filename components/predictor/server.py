@@ -13,6 +13,7 @@ from kserve import ModelServer
 from kserve.errors import ModelNotFound
 from kserve.model_repository import ModelRepository
 from kserve.protocol.dataplane import DataPlane
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from components.predictor import responses
 from components.predictor.front import Front
@@ -51,6 +52,41 @@ class _DataPlane(DataPlane):  # type: ignore[misc]
         self.get_model_from_registry(model_name)
         described = responses.tensor_metadata(self._predictor.facts)
         return {"name": model_name, "platform": "tensorflow_savedmodel", **described}
+
+
+class _OneWrite:
+    """A transport that sends what is written in one turn of the event loop by one call of the kernel.
+
+    Uvicorn writes the head of an answer, then its body; two calls take a tenth of the time of a request.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.transport = _OneWrite(transport, self.loop)  # type: ignore[assignment]
 
 
 class Server(ModelServer):  # type: ignore[misc]
@@ -94,6 +130,8 @@ class Server(ModelServer):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         rest = self._rest_server
+        rest.config.http = _Protocol
+        rest.config.proxy_headers = False  # nothing here asks who called
         rest.config.app = Front(kserve.model_server.app, self._predictor, self._settings)
         rest.config.access_log = False
         # Uvicorn would stop at once at a signal, before the cluster has stopped sending.
