@@ -248,6 +248,17 @@ class MlpModel(Section):
     numeric_embedding_dim: PositiveInt = 8
 
 
+class WideAndDeepModel(MlpModel):
+    """A linear model and a multilayer perceptron, added up and learned together.
+
+    Source: Cheng et al., Wide & Deep Learning for Recommender Systems, DLRS 2016.
+    """
+
+    kind: Literal["wide_and_deep"]  # type: ignore[assignment]
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Penalty on the linear part."""
+
+
 def _as_integers(value: Any) -> Any:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
@@ -272,7 +283,7 @@ class CustomModel(Section):
         return {name: _as_integers(value) for name, value in options.items()}
 
 
-Model = Annotated[LinearModel | MlpModel | CustomModel, Field(discriminator="kind")]
+Model = Annotated[LinearModel | MlpModel | WideAndDeepModel | CustomModel, Field(discriminator="kind")]
 
 
 class EarlyStopping(Section):

@@ -1,10 +1,9 @@
-"""Exporting: one SavedModel that takes raw rows, with the transform graph and the network inside."""
+"""Exporting: one SavedModel that takes raw rows, with the transform graph and the fitted model inside."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -12,22 +11,21 @@ import tensorflow_transform as tft
 from components.artifacts import MODEL_VERSION
 from components.features import FEATURES, FeatureSpec
 from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
+from components.models.contract import FittedModel
+from components.models.examples import Matrix
+from components.models.packing import Packing
 from components.rows import marker
-from components.train_model.examples import Matrix
-from components.train_model.packing import Packing
 from components.transform_graph import TransformGraph
 
 
 class RawRowsModel(tf.Module):
     """Raw rows to predictions."""
 
-    def __init__(
-        self, graph: TransformGraph, network: keras.Model, packing: Packing, mean: float, scale: float
-    ) -> None:
-        """Args: mean, scale: of the label, for a regression; the network gives (label - mean) / scale."""
+    def __init__(self, graph: TransformGraph, fitted: FittedModel, packing: Packing, mean: float, scale: float) -> None:
+        """Args: mean, scale: of the label, for a regression; the model gives (label - mean) / scale."""
         super().__init__()
         self.graph = graph
-        self.network = network
+        self.fitted = fitted
         self._packing = packing
         self._mean = mean
         self._scale = scale
@@ -35,7 +33,7 @@ class RawRowsModel(tf.Module):
     def predict(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Predicts rows: by column name, tensors of shape [rows]."""
         label = self.graph.spec.label
-        logits = self.network(self._packing.pack(self.graph(dict(raw))), training=False)
+        logits = self.fitted(*self._packing.pack(self.graph(dict(raw))))
         if label.kind == "binary":
             return {"probability": tf.sigmoid(logits[:, 0])}
         if label.kind == "regression":
@@ -82,18 +80,18 @@ def export(model: RawRowsModel, transform_graph: Path, train_rows: int, output: 
         inputs=inputs,
         outputs=outputs_of(spec.label),
         label=spec.label,
-        weights_digest=digest(model.network, transform_graph),
+        weights_digest=digest(model.fitted, transform_graph),
         train_rows=train_rows,
-        libraries={"tensorflow": tf.__version__, "keras": keras.__version__, "tensorflow-transform": tft.__version__},
+        libraries={**model.fitted.libraries, "tensorflow-transform": tft.__version__},
     )
     write_spec(output, model_spec)
     return model_spec
 
 
-def digest(network: keras.Model, transform_graph: Path) -> str:
+def digest(fitted: FittedModel, transform_graph: Path) -> str:
     """Names how a model answers: SHA-256, in hex, of its weights, features and vocabularies."""
     result = hashlib.sha256((transform_graph / FEATURES).read_bytes())
-    for weights in network.get_weights():
+    for weights in fitted.weights:
         result.update(np.ascontiguousarray(weights).tobytes())
     for asset in sorted((transform_graph / "transform_fn" / "assets").glob("*")):
         result.update(asset.name.encode() + asset.read_bytes())

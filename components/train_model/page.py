@@ -5,9 +5,9 @@ from typing import Any
 
 from components.artifacts import write_whole
 from components.features import FeatureSpec
+from components.models.contract import Fit
 from components.reports import render
 from components.settings import CustomModel, Model, Training
-from components.train_model.fitting import Fit
 
 _MAX_CLASSES = 50
 

@@ -6,24 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from pydantic import TypeAdapter
 
 from components.artifacts import whole
 from components.features import FeatureSpec
+from components.models.contract import Epoch, Fit, Problem
+from components.models.examples import Examples, hold_out, read_examples
+from components.models.kinds import kind_of
+from components.models.packing import Packing
 from components.settings import Model, Task, Training
-from components.train_model.examples import Examples, Matrix, hold_out, read_examples
 from components.train_model.export import RawRowsModel, export, label_scale
-from components.train_model.fitting import Epoch, Fit, Fitting
-from components.train_model.networks import build
-from components.train_model.packing import Packing
 from components.train_model.page import write_page
 from components.transform_graph import TransformGraph
 
 _HISTORY = "training.json"
-_SAMPLE_ROWS = 100_000
 
 
 def parse_model(model: dict[str, Any]) -> Model:
@@ -54,36 +51,32 @@ def train(
         DataRejectedError: the rows cannot be learned from.
     """
     started = time.monotonic()
-    keras.utils.set_random_seed(training.seed % 2**32)
-    tf.config.experimental.enable_op_determinism()
     graph = TransformGraph(transform_graph)
     packing = Packing(graph.spec)
     examples = read_examples(Path(transformed), packing, graph.spec.label)
     learned, held_out = hold_out(len(examples.labels), training)
     mean, scale = label_scale(graph.spec, examples.labels[learned])
-    network = build(model, packing, _sample(examples, learned), graph.spec.label, task, user_module)
-    fitting = Fitting(network, graph.spec.label, _standardized(examples, mean, scale), learned, held_out, training)
-    fit = fitting.run(lambda epoch: _print(epoch, training.epochs), packing)
+    problem = Problem(
+        _standardized(examples, mean, scale), learned, held_out, packing, graph.spec.label, task, training, user_module
+    )
+    fitted = kind_of(model).fit(model, problem, lambda epoch: _print(epoch, training.epochs))
 
     with whole(trained) as folder:
-        export(RawRowsModel(graph, network, packing, mean, scale), Path(transform_graph), len(learned), folder)
-        (folder / _HISTORY).write_text(json.dumps(_history(fit), indent=1), encoding="utf-8")
+        export(RawRowsModel(graph, fitted, packing, mean, scale), Path(transform_graph), len(learned), folder)
+        (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
+    fit = fitted.fit
     result = {
         "epochs": float(len(fit.epochs)),
         "best_epoch": float(fit.best.number),
         "loss": fit.best.loss,
         **({} if fit.best.validation_loss is None else {"validation_loss": fit.best.validation_loss}),
-        "parameters": float(network.count_params()),
+        "parameters": float(fitted.parameters),
         "train_rows": float(len(learned)),
         "validation_rows": float(len(held_out)),
         "seconds": round(time.monotonic() - started, 1),
     }
     write_page(Path(report), result, fit, graph.spec, _class_counts(graph.spec, examples), model, training)
     return result
-
-
-def _sample(examples: Examples, learned: Matrix) -> Matrix:
-    return examples.numbers[learned[:: max(1, len(learned) // _SAMPLE_ROWS)]]
 
 
 def _standardized(examples: Examples, mean: float, scale: float) -> Examples:

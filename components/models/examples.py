@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from components.artifacts import split_files
 from components.errors import DataRejectedError, InputError
 from components.features import Feature, Label
+from components.models.packing import Packing, column_slices, size_of
 from components.settings import Training
-from components.train_model.packing import Packing, column_slices, size_of
 
 SPLIT = "train"
 

@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,33 +10,12 @@ import tensorflow as tf
 
 from components.errors import InputError
 from components.features import Label
+from components.models.contract import Epoch, Fit, Problem, Progress
+from components.models.examples import Matrix
+from components.models.packing import column_slices
 from components.settings import Training
-from components.train_model.examples import Examples, Matrix
-from components.train_model.packing import Packing, column_slices
 
 _VALIDATION_ROWS = 16_384
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the rows that are learned from."""
-
-    number: int
-    """From 1."""
-    loss: float
-    """Mean over the rows, while the weights changed."""
-    validation_loss: float | None
-    """Mean over the rows held out; None: none are."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How fitting went."""
-
-    epochs: list[Epoch]
-    best: Epoch
-    """The one whose weights the network has."""
 
 
 class Fitting:
@@ -48,57 +25,43 @@ class Fitting:
     compilation by XLA takes longer than it saves.
     """
 
-    def __init__(
-        self,
-        network: keras.Model,
-        label: Label,
-        examples: Examples,
-        learned: Matrix,
-        held_out: Matrix,
-        training: Training,
-    ) -> None:
+    def __init__(self, network: keras.Model, problem: Problem) -> None:
         """Prepares it.
 
         Args:
-            network: from the two matrices of `examples` to [rows, outputs].
-            label: its kind decides the loss; a regression's labels are standardized.
-            examples: all rows.
-            learned: numbers of the rows to learn from.
-            held_out: numbers of the rows that tell when to stop; empty without early stopping.
-            training: section `training` of pipeline.yaml.
+            network: from the two matrices of the examples to [rows, outputs].
+            problem: the label's kind decides the loss.
 
         Raises:
             InputError: class weights for a regression.
         """
+        examples, learned, training = problem.examples, problem.learned, problem.training
         self._network = network
-        self._kind = label.kind
-        self._examples = examples
-        self._training = training
-        self._matrices = [tf.constant(examples.numbers), tf.constant(examples.categories)]
+        self._problem = problem
+        self._matrices = [tf.constant(np.nan_to_num(examples.numbers)), tf.constant(examples.categories)]
         self._labels = tf.constant(examples.labels)
-        self._learned, self._held_out = tf.constant(learned), tf.constant(held_out)
-        weights = class_weights(label, examples.labels[learned]) if training.class_weight == "balanced" else None
+        self._learned, self._held_out = tf.constant(learned), tf.constant(problem.held_out)
+        weights = (
+            class_weights(problem.label, examples.labels[learned]) if training.class_weight == "balanced" else None
+        )
         self._class_weights = None if weights is None else tf.constant(weights)
         rate = _learning_rate(training, len(learned))
         self._optimizer = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
         self._optimizer.build(network.trainable_variables)
 
-    def run(self, progress: Callable[[Epoch], None], packing: Packing) -> Fit:
+    def run(self, progress: Progress) -> Fit:
         """Fits the network in place and leaves it with its best weights.
-
-        Args:
-            progress: called after each epoch.
-            packing: names the features when the loss is not finite.
 
         Raises:
             InputError: the loss is not finite.
         """
-        stopping = self._training.early_stopping
+        training = self._problem.training
+        stopping = training.early_stopping
         epochs: list[Epoch] = []
         best, weights = None, None
-        for number in range(1, self._training.epochs + 1):
+        for number in range(1, training.epochs + 1):
             epoch = self._epoch(number)
-            self._require_finite(epoch, packing)
+            self._require_finite(epoch)
             epochs.append(epoch)
             progress(epoch)
             if not stopping or epoch.validation_loss is None:
@@ -118,7 +81,7 @@ class Fitting:
 
     def _epoch(self, number: int) -> Epoch:
         started = time.monotonic()
-        loss = float(self._learn(tf.constant([self._training.seed % 2**31, number])))
+        loss = float(self._learn(tf.constant([self._problem.training.seed % 2**31, number])))
         validation_loss = float(self._validate()) if len(self._held_out) else None
         return Epoch(number, loss, validation_loss, time.monotonic() - started)
 
@@ -127,8 +90,8 @@ class Fitting:
         """Takes one step a batch, over all rows in an order of the seed's own; gives the mean loss."""
         order = tf.random.experimental.stateless_shuffle(self._learned, seed)
         total, weight = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, tf.size(order), self._training.batch_size):
-            step = self._step(order[start : start + self._training.batch_size])
+        for start in tf.range(0, tf.size(order), self._problem.training.batch_size):
+            step = self._step(order[start : start + self._problem.training.batch_size])
             total, weight = total + step[0], weight + step[1]
         return total / weight
 
@@ -158,19 +121,19 @@ class Fitting:
         """Gives the sum of the rows' weighted losses and the sum of their weights."""
         labels = tf.gather(self._labels, rows)
         outputs = self._network([tf.gather(matrix, rows) for matrix in self._matrices], training=training)
-        losses = _losses(self._kind, labels, outputs)
+        losses = _losses(self._problem.label.kind, labels, outputs)
         if self._class_weights is None:
             return tf.reduce_sum(losses), tf.cast(tf.size(rows), tf.float32)
         weights = tf.gather(self._class_weights, tf.cast(labels, tf.int32))
         return tf.reduce_sum(losses * weights), tf.reduce_sum(weights)
 
-    def _require_finite(self, epoch: Epoch, packing: Packing) -> None:
+    def _require_finite(self, epoch: Epoch) -> None:
         losses = [loss for loss in (epoch.loss, epoch.validation_loss) if loss is not None]
         if np.isfinite(losses).all():
             return
         raise InputError(
             f"the loss is {next(loss for loss in losses if not np.isfinite(loss))} in epoch {epoch.number}; "
-            f"training.learning_rate is {self._training.learning_rate:g}{_largest(self._examples, packing)}: lower the "
+            f"training.learning_rate is {self._problem.training.learning_rate:g}{_largest(self._problem)}: lower the "
             "rate, or scale the features"
         )
 
@@ -207,11 +170,12 @@ def _losses(kind: str, labels: Any, outputs: Any) -> Any:
     return tf.square(labels - outputs[:, 0])
 
 
-def _largest(examples: Examples, packing: Packing) -> str:
-    if not packing.numbers:
+def _largest(problem: Problem) -> str:
+    if not problem.packing.numbers:
         return ""
     reaches = {
-        feature.name: np.abs(examples.numbers[:, columns]).max() for feature, columns in column_slices(packing.numbers)
+        feature.name: np.nanmax(np.abs(problem.examples.numbers[:, columns]))
+        for feature, columns in column_slices(problem.packing.numbers)
     }
     name = max(reaches, key=lambda name: reaches[name])
     return f", and '{name}' reaches {reaches[name]:.3g}"

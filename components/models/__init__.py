@@ -1,0 +1,1 @@
+"""Kinds of models: how each is fitted, and as what it goes into the SavedModel."""

@@ -1,0 +1,20 @@
+"""The kinds of models that there are, by their name in `model.kind`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.models.contract import Kind
+from components.models.networks import Custom, Linear, Mlp, WideAndDeep
+from components.settings import Model
+
+KINDS: Mapping[str, Kind[Any]] = {
+    "linear": Linear(),
+    "mlp": Mlp(),
+    "wide_and_deep": WideAndDeep(),
+    "custom": Custom(),
+}
+
+
+def kind_of(model: Model) -> Kind[Any]:
+    """Gives what fits a model of section `model`."""
+    return KINDS[model.kind]
