@@ -36,6 +36,10 @@ class Feature(_Record):
     """Of a category: how many ids, those for missing and unknown values included."""
     offset: Annotated[int, Field(ge=0)] = 0
     """Of a category: added to the graph's ids, where a user's function gives -1 to unknown values."""
+    may_be_missing: bool = False
+    """Of a number: NaN stands for a missing value."""
+    columns: list[str] = []
+    """Raw columns that it is made of; empty: unknown."""
     width: Annotated[int, Field(ge=1)] | None = None
     """None: one value a row, a tensor of shape [rows]; else a vector, [rows, width], in Parquet a fixed size list."""
 

@@ -150,8 +150,9 @@ class NumericFeatures(Section):
     """log(1 + x) first; a negative value counts as 0."""
     buckets: Annotated[int, Field(ge=2, le=10_000)] = 10
     """quantile_buckets: how many; a bucket is then a category."""
-    missing: Literal["mean", "zero", "error"] = "mean"
-    """What stands in for a missing value: the training mean, 0, or refuse the row."""
+    missing: Literal["keep", "mean", "zero", "error"] = "keep"
+    """keep: trees learn where missing values belong, networks take the training mean. mean, zero: all models take that.
+    error: refuse the row."""
     indicator: bool = False
     """Adds a 0/1 feature that tells where the value was missing."""
 
@@ -259,6 +260,41 @@ class WideAndDeepModel(MlpModel):
     """Penalty on the linear part."""
 
 
+class BoostedTreesModel(Section):
+    """Gradient-boosted trees (Friedman, Greedy Function Approximation, 2001), by LightGBM."""
+
+    kind: Literal["boosted_trees"]
+    trees: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """At most, for each class of a multiclass label; early stopping keeps fewer."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    leaves: Annotated[int, Field(ge=2, le=1024)] = 31
+    """Of a tree, at most."""
+    min_leaf_rows: PositiveInt = 20
+    max_depth: PositiveInt | None = None
+    l2: Annotated[float, Field(ge=0)] = 0.0
+    """Penalty on the leaves' values."""
+    row_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the rows that a tree learns from, drawn anew for each."""
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the features that a tree may split on, drawn anew for each."""
+
+
+class RandomForestModel(Section):
+    """A random forest (Breiman, Random Forests, 2001), by LightGBM: the mean of independent trees."""
+
+    kind: Literal["random_forest"]
+    trees: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """For each class of a multiclass label."""
+    leaves: Annotated[int, Field(ge=2, le=4096)] = 256
+    """Of a tree, at most."""
+    min_leaf_rows: PositiveInt = 5
+    max_depth: PositiveInt | None = None
+    row_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.632
+    """Share of the rows that a tree learns from."""
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the features that each split chooses from."""
+
+
 def _as_integers(value: Any) -> Any:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
@@ -283,7 +319,10 @@ class CustomModel(Section):
         return {name: _as_integers(value) for name, value in options.items()}
 
 
-Model = Annotated[LinearModel | MlpModel | WideAndDeepModel | CustomModel, Field(discriminator="kind")]
+Model = Annotated[
+    LinearModel | MlpModel | WideAndDeepModel | BoostedTreesModel | RandomForestModel | CustomModel,
+    Field(discriminator="kind"),
+]
 
 
 class EarlyStopping(Section):
@@ -311,6 +350,70 @@ class Training(Section):
     """Which rows are held out: drawn by the seed, or the last in the order of the spans."""
     class_weight: Literal["none", "balanced"] = "none"
     seed: Annotated[int, Field(ge=0)] = 17
+
+
+# --------------------------------------------------------------------------------------------- tuning
+
+
+class Range(Section):
+    """From where to where a hyperparameter is drawn; whole numbers if both ends are."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """Drawn evenly on a logarithmic scale."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low}, high {self.high}; low must be the smaller")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}; a logarithmic range starts above 0")
+        return self
+
+
+DEFAULT_CANDIDATES: list[Model] = [LinearModel(kind="linear"), MlpModel(), BoostedTreesModel(kind="boosted_trees")]
+SelectionMetric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
+
+
+class Tuning(Section):
+    """How the model is chosen: candidates, compared on rows of the train split that they did not learn from."""
+
+    candidates: list[Model] = []
+    """Kinds of models, with the hyperparameters to start from. Default: section model alone; without one linear, mlp
+    and boosted_trees."""
+    trials: Annotated[int, Field(ge=0)] = 0
+    """Models with other hyperparameters that are tried besides the candidates as they stand."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """After which no further trial starts; the candidates as they stand are always tried."""
+    search: dict[str, dict[Name, Range | list[Any]]] = {}
+    """By kind of model, hyperparameters and where they are drawn from; default: what the kind proposes."""
+    metric: SelectionMetric | None = None
+    """Default: log_loss, or rmse for a regression."""
+    folds: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Cross-validation with so many folds; default: one part of the train split is held out."""
+    validation_fraction: Fraction = 0.2
+    """Without folds: share of the train split that candidates are compared on."""
+    validation_rows: Literal["random", "last"] = "random"
+    """Without folds: which, drawn by the seed, or the last in the order of the spans."""
+    rule: Literal["one_standard_error", "best"] = "one_standard_error"
+    """one_standard_error: of those not worse than the best by more than the standard error of the difference, the one
+    that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
+    prune: bool = True
+    """Stop trials early that lag behind the others."""
+    parallel: PositiveInt = 1
+    """Trials at one time, each in a process of its own."""
+    seed: Annotated[int, Field(ge=0)] = 17
+
+    @model_validator(mode="after")
+    def _known_kinds(self) -> Self:
+        kinds = [candidate.kind for candidate in self.candidates]
+        for kind in self.search:
+            if kind not in kinds:
+                raise ValueError(
+                    f"search names '{kind}', which is no candidate ({', '.join(kinds) or 'none is named'})"
+                )
+        return self
 
 
 # ------------------------------------------------------------------------------------------ evaluation
@@ -585,9 +688,11 @@ StageName = Literal[
     "validate_data",
     "gate",
     "transform_data",
+    "tune_model",
     "train_model",
     "predict_batch",
     "evaluate_model",
+    "explain_model",
     "check_serving",
     "publish_model",
     "deploy_model",
@@ -703,7 +808,9 @@ class Project(Section):
     user_module: str | None = None
     """Python file, from the project's folder, with `preprocessing_fn(inputs)` or
     `build_model(inputs, task, options)` or both; it travels with the run."""
-    model: Model = MlpModel()
+    model: Model | None = None
+    """The one model to train; without it, the best of tuning.candidates."""
+    tuning: Tuning = Tuning()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
@@ -711,6 +818,18 @@ class Project(Section):
     deployment: Deployment = Deployment()
     cluster: Cluster = Cluster()
     prices: Prices = Prices()
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.model and self.tuning.candidates:
+            raise ValueError("both model and tuning.candidates say which model; take one of them out")
+        return self
+
+    @property
+    def selection(self) -> Tuning:
+        """Section `tuning` with its candidates named."""
+        candidates = self.tuning.candidates or ([self.model] if self.model else DEFAULT_CANDIDATES)
+        return self.tuning.model_copy(update={"candidates": candidates})
 
     @model_validator(mode="after")
     def _store_within_reach(self) -> Self:

@@ -1,7 +1,7 @@
 """The rows to learn from, in memory, and whether they can be learned from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Examples:
     """Rows to learn from."""
 
     numbers: Matrix
-    """float32 [rows, columns], finite."""
+    """float32 [rows, columns]; NaN is a missing value, of a feature that may have some."""
     categories: Matrix
     """int32 [rows, columns], ids that the features allow."""
     labels: Matrix
@@ -82,6 +82,19 @@ def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
     if training.validation_rows == "random":
         order = np.random.default_rng(training.seed).permutation(order)
     return np.sort(order[:-held]), np.sort(order[-held:])
+
+
+def column_means(numbers: Matrix, rows: Matrix) -> Matrix:
+    """Gives the means of the known numbers of some rows, float32 [columns]; 0 where none is known."""
+    sums = np.nansum(numbers[rows], axis=0, dtype=np.float64)
+    known = np.count_nonzero(~np.isnan(numbers[rows]), axis=0)
+    return (sums / np.maximum(known, 1)).astype(np.float32)
+
+
+def without_missing(examples: Examples, means: Matrix) -> Examples:
+    """Puts means, [columns], where numbers are missing."""
+    missing = np.isnan(examples.numbers)
+    return replace(examples, numbers=np.where(missing, means, examples.numbers)) if missing.any() else examples
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -161,7 +174,7 @@ def _check_numbers(numbers: Matrix, packing: Packing) -> None:
         return
     for feature, columns in column_slices(packing.numbers):
         values = numbers[:, columns]
-        bad = ~np.isfinite(values)
+        bad = np.isinf(values) if feature.may_be_missing else ~np.isfinite(values)
         if bad.any():
             raise DataRejectedError(
                 f"transformed feature '{feature.name}' is {values[bad][0]:g} in {bad.any(axis=1).sum():,} of "

@@ -30,7 +30,7 @@ class Fitting:
 
         Args:
             network: from the two matrices of the examples to [rows, outputs].
-            problem: the label's kind decides the loss.
+            problem: the label's kind decides the loss; its numbers are all known.
 
         Raises:
             InputError: class weights for a regression.
@@ -38,7 +38,7 @@ class Fitting:
         examples, learned, training = problem.examples, problem.learned, problem.training
         self._network = network
         self._problem = problem
-        self._matrices = [tf.constant(np.nan_to_num(examples.numbers)), tf.constant(examples.categories)]
+        self._matrices = [tf.constant(examples.numbers), tf.constant(examples.categories)]
         self._labels = tf.constant(examples.labels)
         self._learned, self._held_out = tf.constant(learned), tf.constant(problem.held_out)
         weights = (
@@ -174,7 +174,7 @@ def _largest(problem: Problem) -> str:
     if not problem.packing.numbers:
         return ""
     reaches = {
-        feature.name: np.nanmax(np.abs(problem.examples.numbers[:, columns]))
+        feature.name: np.abs(problem.examples.numbers[:, columns]).max()
         for feature, columns in column_slices(problem.packing.numbers)
     }
     name = max(reaches, key=lambda name: reaches[name])

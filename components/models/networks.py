@@ -1,16 +1,16 @@
 """Networks: linear, MLP, or the user's own."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from components.errors import InputError
 from components.models.contract import Fit, FittedModel, Kind, Problem, Progress, Settings
 from components.models.embeddings import PeriodicEmbedding, PiecewiseLinearEmbedding, quantile_edges
-from components.models.examples import Matrix
+from components.models.examples import Matrix, column_means, without_missing
 from components.models.fitting import Fitting
 from components.models.packing import size_of
 from components.settings import CustomModel, LinearModel, MlpModel, WideAndDeepModel
@@ -23,19 +23,26 @@ _SAMPLE_ROWS = 100_000
 class Network(FittedModel):
     """A Keras model from the two packed matrices."""
 
-    def __init__(self, network: keras.Model, fit: Fit) -> None:
+    def __init__(self, network: keras.Model, fit: Fit, means: Matrix) -> None:
+        """Args: means: of the numbers, [columns]; they stand in for missing ones."""
         super().__init__(fit, {"keras": keras.__version__, "tensorflow": tf.__version__})
         self._network = network
+        self._means = tf.constant(means)
 
     def __call__(self, numbers: Any, categories: Any) -> Any:
-        """Predicts; a missing number counts as 0, the mean of a z-score."""
-        known = tf.where(tf.math.is_nan(numbers), tf.zeros_like(numbers), numbers)
+        """Predicts transformed rows; see FittedModel."""
+        known = tf.where(tf.math.is_nan(numbers), self._means, numbers)
         return self._network([known, categories], training=False)
 
     @property
     def weights(self) -> list[Matrix]:
-        """As Keras orders them."""
-        return list(self._network.get_weights())
+        """Keras's, in its order, then the means."""
+        return [*self._network.get_weights(), self._means.numpy()]
+
+    @property
+    def parameters(self) -> int:
+        """How many weights there are."""
+        return int(self._network.count_params())
 
 
 class _NetworkKind(Kind[Settings]):
@@ -49,10 +56,12 @@ class _NetworkKind(Kind[Settings]):
         """Fits by gradient descent; weights are drawn by the seed."""
         keras.utils.set_random_seed(problem.training.seed % 2**32)
         tf.config.experimental.enable_op_determinism()
+        means = column_means(problem.examples.numbers, problem.learned)
+        problem = replace(problem, examples=without_missing(problem.examples, means))
         numbers = keras.Input((problem.packing.number_columns,), dtype="float32", name="numbers")
         categories = keras.Input((problem.packing.category_columns,), dtype="int32", name="categories")
         network = keras.Model([numbers, categories], self.layers(settings, problem, numbers, categories))
-        return Network(network, Fitting(network, problem).run(progress))
+        return Network(network, Fitting(network, problem).run(progress), means)
 
 
 class Linear(_NetworkKind[LinearModel]):
@@ -171,7 +180,8 @@ def _embed_numbers(model: MlpModel, problem: Problem) -> keras.layers.Layer:
 
 def _sample(problem: Problem) -> Matrix:
     step = max(1, len(problem.learned) // _SAMPLE_ROWS)
-    return np.nan_to_num(problem.examples.numbers[problem.learned[::step]])
+    sample: Matrix = problem.examples.numbers[problem.learned[::step]]
+    return sample
 
 
 def _custom(model: CustomModel, problem: Problem) -> keras.Model:

@@ -37,8 +37,8 @@ class Preprocessing:
     inputs: Sequence[Column]
     domains: Mapping[str, list[str]]
     """Closed domains of text columns, by column."""
-    _described: list[tuple[str, int | None, str]] = field(default_factory=list)
-    """Name of a feature; how many ids it has, None for a number; the vocabulary that adds to them, or empty."""
+    _described: list[tuple[Feature, str]] = field(default_factory=list)
+    """A feature, and the vocabulary that adds to its ids, or empty."""
 
     def __call__(self, raw: Tensors) -> Tensors:
         """Makes all features of a batch.
@@ -54,11 +54,11 @@ class Preprocessing:
         self._add_numbers(raw, outputs)
         for group in self.features.categorical:
             for name in group.columns:
-                self._add(outputs, name, *self._category(_as_text(raw[name]), group, name))
+                self._add_category(outputs, name, [name], *self._category(_as_text(raw[name]), group, name))
         for cross in self.features.crosses:
             text = tf.strings.join([_as_text(raw[name]) for name in cross.columns], _SEPARATOR)
             ids = tf.strings.to_hash_bucket_fast(text, cross.hash_buckets)
-            self._add(outputs, "_x_".join(cross.columns), ids, cross.hash_buckets)
+            self._add_category(outputs, "_x_".join(cross.columns), cross.columns, ids, cross.hash_buckets)
         return outputs
 
     @property
@@ -80,45 +80,54 @@ class Preprocessing:
         """
         vocabulary_size = tft.TFTransformOutput(str(output)).vocabulary_size_by_name
         return [
-            Feature(name=name, kind="number")
-            if size is None
-            else Feature(
-                name=name, kind="category", categories=size + (vocabulary_size(vocabulary) if vocabulary else 0)
-            )
-            for name, size, vocabulary in self._described
+            feature.model_copy(update={"categories": feature.categories + vocabulary_size(vocabulary)})
+            if vocabulary and feature.categories
+            else feature
+            for feature, vocabulary in self._described
         ]
 
-    def _add(self, outputs: Tensors, name: str, value: tf.Tensor, size: int | None, vocabulary: str = "") -> None:
-        if name in outputs:
-            raise InputError(f"two features would be called '{name}'; rename a column or take one out")
-        outputs[name] = value
-        self._described.append((name, size, vocabulary))
+    def _add_category(
+        self, outputs: Tensors, name: str, columns: Sequence[str], ids: tf.Tensor, size: int, vocabulary: str = ""
+    ) -> None:
+        feature = Feature(name=name, kind="category", categories=size, columns=list(columns))
+        self._add(outputs, feature, ids, vocabulary)
+
+    def _add(self, outputs: Tensors, feature: Feature, value: tf.Tensor, vocabulary: str = "") -> None:
+        if feature.name in outputs:
+            raise InputError(f"two features would be called '{feature.name}'; rename a column or take one out")
+        outputs[feature.name] = value
+        self._described.append((feature, vocabulary))
 
     def _add_numbers(self, raw: Tensors, outputs: Tensors) -> None:
         """Adds all numbers. Those scaled alike are one matrix, so that one analysis serves them all."""
-        by_scale: dict[str, dict[str, tf.Tensor]] = {"z_score": {}, "min_max": {}, "none": {}}
-        indicators: Tensors = {}
+        by_scale: dict[str, list[tuple[Feature, tf.Tensor]]] = {"z_score": [], "min_max": [], "none": []}
+        indicators: list[tuple[Feature, tf.Tensor]] = []
         for group in self.features.numeric:
             for name in group.columns:
                 number = _as_number(raw[name])
                 if group.indicator:
-                    indicators[f"{name}_missing"] = tf.cast(tf.math.is_nan(number), tf.float32)
+                    feature = Feature(name=f"{name}_missing", kind="number", columns=[name])
+                    indicators.append((feature, tf.cast(tf.math.is_nan(number), tf.float32)))
                 number = _log(number) if group.log else number
                 number = _or_zero(number) if group.missing == "zero" else number
                 if group.scale == "quantile_buckets":
-                    self._add(outputs, name, *_bucket(number, group))
+                    self._add_category(outputs, name, [name], *_bucket(number, group))
                 else:
-                    by_scale[group.scale][name] = number
+                    feature = Feature(name=name, kind="number", columns=[name], may_be_missing=group.missing == "keep")
+                    by_scale[group.scale].append((feature, number))
         for times in self.features.datetime:
             for name in times.columns:
                 self._add_time(name, raw[name], times.parts, times.cycles, by_scale["z_score"], outputs)
         for scale, numbers in by_scale.items():
             if numbers:
-                scaled = tf.cast(_SCALES[scale](tf.stack(list(numbers.values()), axis=1)), tf.float32)
-                for index, name in enumerate(numbers):
-                    self._add(outputs, name, scaled[:, index], None)
-        for name, value in indicators.items():
-            self._add(outputs, name, value, None)
+                matrix = tf.stack([number for _, number in numbers], axis=1)
+                scaled = tf.cast(_SCALES[scale](matrix), tf.float32)
+                kept = tf.constant([feature.may_be_missing for feature, _ in numbers])
+                scaled = tf.where(tf.math.is_nan(matrix) & kept, tf.constant(math.nan, tf.float32), scaled)
+                for index, (feature, _) in enumerate(numbers):
+                    self._add(outputs, feature, scaled[:, index])
+        for feature, value in indicators:
+            self._add(outputs, feature, value)
 
     def _add_time(
         self,
@@ -126,7 +135,7 @@ class Preprocessing:
         seconds: tf.Tensor,
         parts: Sequence[DatePart],
         cycles: Sequence[str],
-        numbers: dict[str, tf.Tensor],
+        numbers: list[tuple[Feature, tf.Tensor]],
         outputs: Tensors,
     ) -> None:
         missing = tf.equal(seconds, MISSING_INTEGER)
@@ -134,15 +143,18 @@ class Preprocessing:
         for part in parts:
             if part == "year":
                 year = tf.where(missing, tf.fill(tf.shape(seconds), tf.int64.min), values[part])
-                numbers[f"{name}_year"] = _as_number(year)
+                feature = Feature(name=f"{name}_year", kind="number", columns=[name], may_be_missing=True)
+                numbers.append((feature, _as_number(year)))
                 continue
             ids = values[part] - _FIRST[part] + 1
-            self._add(outputs, f"{name}_{part}", tf.where(missing, tf.zeros_like(ids), ids), _PART_CATEGORIES[part])
+            known = tf.where(missing, tf.zeros_like(ids), ids)
+            self._add_category(outputs, f"{name}_{part}", [name], known, _PART_CATEGORIES[part])
         for cycle in cycles:
             angle = tf.cast(values[cycle], tf.float32) * (2 * math.pi / _CYCLES[cycle])
             for function in (tf.sin, tf.cos):
                 wave = tf.where(missing, tf.zeros_like(angle), function(angle))
-                self._add(outputs, f"{name}_{cycle}_{function.__name__}", wave, None)
+                feature = Feature(name=f"{name}_{cycle}_{function.__name__}", kind="number", columns=[name])
+                self._add(outputs, feature, wave)
 
     def _category(self, text: tf.Tensor, group: CategoricalFeatures, name: str) -> tuple[tf.Tensor, int, str]:
         """Gives ids, with 0 for a missing value; how many there are; the vocabulary that adds to them, or empty."""

@@ -75,9 +75,10 @@ def _kept(values: Array, feature: Feature, keep: Array) -> pa.Array:
     if len(values) != len(keep):
         raise InputError(f"feature '{feature.name}' has {len(values)} values for {len(keep)} rows; give one a row")
     kept = values[keep]
-    if feature.kind == "number" and not np.isfinite(kept).all():
+    bad = np.isinf(kept) if feature.may_be_missing else ~np.isfinite(kept)
+    if feature.kind == "number" and bad.any():
         raise DataRejectedError(
-            f"feature '{feature.name}' has {np.count_nonzero(~np.isfinite(kept)):,} values in {len(kept):,} rows that "
+            f"feature '{feature.name}' has {np.count_nonzero(bad):,} values in {len(kept):,} rows that "
             "are infinite or no number (allowed: 0); look for huge values in its column"
         )
     flat = pa.array(kept.reshape(-1))

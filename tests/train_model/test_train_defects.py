@@ -97,7 +97,9 @@ DEFECTS = [
         column("label", lambda v: put(v, np.inf)),
         kind="regression",
     ),
-    Defect("NaN feature", DataRejectedError, "'amount' is nan in 1 of 900", column("amount", lambda v: put(v, np.nan))),
+    Defect(
+        "NaN feature", DataRejectedError, "'trip km' is nan in 1 of 900", column("trip km", lambda v: put(v, np.nan))
+    ),
     Defect(
         "infinite feature",
         DataRejectedError,

@@ -26,6 +26,7 @@ TYPES = {
     "huge": "INT",
     "skewed": "FLOAT",
     "plain": "FLOAT",
+    "kept": "FLOAT",
     "zeroed": "FLOAT",
     "bucketed": "FLOAT",
     "color": "BYTES",
@@ -38,10 +39,11 @@ TYPES = {
 }
 FEATURES = {
     "numeric": [
-        {"columns": ["a", "huge"], "indicator": True},
-        {"columns": ["b"], "scale": "min_max"},
-        {"columns": ["skewed"], "log": True},
-        {"columns": ["plain"], "scale": "none"},
+        {"columns": ["a", "huge"], "indicator": True, "missing": "mean"},
+        {"columns": ["b"], "scale": "min_max", "missing": "mean"},
+        {"columns": ["skewed"], "log": True, "missing": "mean"},
+        {"columns": ["plain"], "scale": "none", "missing": "mean"},
+        {"columns": ["kept"]},
         {"columns": ["zeroed"], "missing": "zero"},
         {"columns": ["bucketed"], "scale": "quantile_buckets", "buckets": 4},
     ],
@@ -73,6 +75,7 @@ def _rows(seed: int, rows: int) -> dict[str, list]:
         "huge": (4_000_000_000_000 + draw.integers(0, 100, rows)).tolist(),
         "skewed": _with_holes(draw.exponential(30, rows).tolist(), 11),
         "plain": _with_holes(draw.normal(0, 1, rows).tolist(), 5),
+        "kept": _with_holes(np.random.default_rng(seed + 100).normal(5, 3, rows).tolist(), 7),
         "zeroed": _with_holes(draw.normal(2, 1, rows).tolist(), 5),
         "bucketed": _with_holes(draw.normal(0, 1, rows).tolist(), 8),
         "color": _with_holes(draw.choice(["red", "green", "blue"], rows, p=[0.5, 0.3, 0.2]).tolist(), 6),
@@ -111,6 +114,23 @@ def test_z_score_leaves_missing_values_out_and_makes_them_the_mean(outputs: Outp
             train, values = _floats(_rows(1, ROWS)[name]), _floats(_rows(seed, rows)[name])
             expected = (values - np.nanmean(train)) / np.nanstd(train)
             np.testing.assert_allclose(outputs.table(split)[name], np.nan_to_num(expected), atol=1e-5)
+
+
+def test_a_missing_value_is_kept_where_models_may_decide(outputs: Outputs, graph: TransformGraph) -> None:
+    train = _floats(_rows(1, ROWS)["kept"])
+    found = outputs.table()["kept"].to_numpy()
+    np.testing.assert_allclose(found, (train - np.nanmean(train)) / np.nanstd(train), atol=1e-5)
+    assert np.isnan(found).sum() == np.isnan(train).sum() > 0
+    assert {feature.name for feature in graph.spec.features if feature.may_be_missing} == {"kept", "when_year"}
+    assert np.isnan(_transform(graph, {"kept": [math.inf, math.nan]})["kept"]).all()
+
+
+def test_features_know_their_columns(graph: TransformGraph) -> None:
+    columns = {feature.name: feature.columns for feature in graph.spec.features}
+    assert columns["a_missing"] == ["a"]
+    assert columns["when_hour_sin"] == ["when"]
+    assert columns["color_x_zip"] == ["color", "zip"]
+    assert all(columns.values())
 
 
 def test_indicator_tells_where_a_value_was_missing(outputs: Outputs) -> None:
@@ -227,7 +247,7 @@ def test_missing_time_is_category_zero_and_no_wave(graph: TransformGraph) -> Non
     for name in ("month", "day", "day_of_year", "weekday", "hour", "minute"):
         assert found[f"when_{name}"].tolist() == [0]
     assert found["when_month_sin"].tolist() == found["when_month_cos"].tolist() == [0.0]
-    assert found["when_year"].tolist() == [0.0]
+    assert np.isnan(found["when_year"]).tolist() == [True]
 
 
 def test_infinite_number_counts_as_missing_when_serving(graph: TransformGraph) -> None:
