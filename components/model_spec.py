@@ -51,6 +51,8 @@ class ModelSpec(_Record):
     weights_digest: str
     """SHA-256, in hex, of the weights, features and vocabularies; models with one digest answer alike."""
     train_rows: int
+    decision_threshold: float | None = None
+    """binary: the probability from which on a row counts as positive."""
     libraries: dict[str, str]
     """Versions, by package."""
 

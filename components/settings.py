@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -333,6 +333,27 @@ class EarlyStopping(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Decision(Section):
+    """binary: from which probability on a row counts as positive. Unless it is given, rows held out decide."""
+
+    by: Literal["threshold", "max_f1", "cost", "precision", "recall"] = "threshold"
+    """threshold: as given. max_f1: the highest F1. cost: the lowest. precision, recall: the target is reached, and of
+    the other as much as there is."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    false_positive_cost: Annotated[float, Field(ge=0)] = 1.0
+    """by cost: of a row that counts as positive and is not."""
+    false_negative_cost: Annotated[float, Field(ge=0)] = 1.0
+    """by cost: of a positive row that does not count as one."""
+    target: Annotated[float, Field(gt=0, le=1)] | None = None
+    """by precision or recall: what to reach."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.by in ("precision", "recall") and self.target is None:
+            raise ValueError(f"by is {self.by}, so give target, e.g. 0.9")
+        return self
+
+
 class Training(Section):
     """How the model is fitted."""
 
@@ -345,18 +366,28 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     early_stopping: EarlyStopping | None = EarlyStopping()
     validation_fraction: Fraction = 0.1
-    """Share of the train split that is held out to stop early; the eval split is never used for that."""
+    """Share of the train split that is held out, to stop early, to calibrate and to choose the threshold; the eval
+    split is never used for that."""
     validation_rows: Literal["random", "last"] = "random"
     """Which rows are held out: drawn by the seed, or the last in the order of the spans."""
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
+    """Makes probabilities agree with the shares seen on the rows held out. sigmoid: one slope (for more than two
+    classes: one temperature); isotonic: any rising curve, for some thousand rows."""
+    decision: Decision = Decision()
     class_weight: Literal["none", "balanced"] = "none"
     seed: Annotated[int, Field(ge=0)] = 17
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether rows are held out."""
+        return bool(self.early_stopping) or self.calibration != "none" or self.decision.by != "threshold"
 
 
 # --------------------------------------------------------------------------------------------- tuning
 
 
 class Range(Section):
-    """From where to where a hyperparameter is drawn; whole numbers if both ends are."""
+    """From where to where a hyperparameter is drawn; one that is a whole number is drawn as such."""
 
     low: int | float
     high: int | float
@@ -370,6 +401,16 @@ class Range(Section):
         if self.log and self.low <= 0:
             raise ValueError(f"low is {self.low}; a logarithmic range starts above 0")
         return self
+
+
+def with_hyperparameters(model: Model, values: Mapping[str, Any]) -> Model:
+    """Gives a model with other hyperparameters; those of a custom one are its options.
+
+    Raises:
+        ValidationError: it has no such hyperparameter, or not of this value.
+    """
+    given = {"options": {**model.options, **values}} if isinstance(model, CustomModel) else values
+    return type(model).model_validate({**model.model_dump(), **given})
 
 
 DEFAULT_CANDIDATES: list[Model] = [LinearModel(kind="linear"), MlpModel(), BoostedTreesModel(kind="boosted_trees")]
@@ -396,6 +437,9 @@ class Tuning(Section):
     """Without folds: share of the train split that candidates are compared on."""
     validation_rows: Literal["random", "last"] = "random"
     """Without folds: which, drawn by the seed, or the last in the order of the spans."""
+    max_rows: Annotated[int, Field(ge=10)] | None = 100_000
+    """So many rows of the train split take part at most, drawn by the seed, or the last; the chosen model is then trained
+    on all."""
     rule: Literal["one_standard_error", "best"] = "one_standard_error"
     """one_standard_error: of those not worse than the best by more than the standard error of the difference, the one
     that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
@@ -407,13 +451,30 @@ class Tuning(Section):
 
     @model_validator(mode="after")
     def _known_kinds(self) -> Self:
-        kinds = [candidate.kind for candidate in self.candidates]
-        for kind in self.search:
+        kinds = {candidate.kind: candidate for candidate in reversed(self.candidates)}
+        for kind, choices in self.search.items():
             if kind not in kinds:
                 raise ValueError(
                     f"search names '{kind}', which is no candidate ({', '.join(kinds) or 'none is named'})"
                 )
+            for name, choice in choices.items():
+                self._check_choice(kinds[kind], name, choice)
         return self
+
+    @staticmethod
+    def _check_choice(candidate: Model, name: str, choice: Range | list[Any]) -> None:
+        where = f"search.{candidate.kind}.{name}"
+        if choice == []:
+            raise ValueError(f"{where} is empty; give values, or a range with low and high")
+        known = type(candidate).model_fields
+        if candidate.kind != "custom" and (name not in known or name == "kind"):
+            raise ValueError(f"{where}: a model of this kind has {', '.join(n for n in known if n != 'kind')}")
+        for value in (choice.low, choice.high) if isinstance(choice, Range) else choice:
+            try:
+                with_hyperparameters(candidate, {name: value})
+            except ValidationError as error:
+                fault = error.errors(include_url=False)[0]["msg"]
+                raise ValueError(f"{where}: {value}: {fault[0].lower()}{fault[1:]}") from error
 
 
 # ------------------------------------------------------------------------------------------ evaluation
@@ -491,8 +552,9 @@ class Bootstrap(Section):
 class Evaluation(Section):
     """What a model must reach to pass the gate."""
 
-    decision_threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["max_f1"] = 0.5
-    """binary: the score from which a row counts as positive; max_f1: chosen on the eval split."""
+    decision_threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["model", "max_f1"] = "model"
+    """binary: the score from which a row counts as positive. model: what training.decision chose; max_f1: chosen on the
+    eval split."""
     thresholds: list[Threshold] = []
     slices: list[Annotated[list[Name], Field(min_length=1)]] = []
     """Columns, or crosses of columns, by whose values the metrics are also computed."""
@@ -534,6 +596,28 @@ def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tupl
                     f"evaluation.slice_thresholds[{number}].slices: [{', '.join(names)}] is not in evaluation.slices "
                     f"({known}); add it there",
                 )
+
+
+# ---------------------------------------------------------------------------------------- explanation
+
+
+class Explanation(Section):
+    """How predictions are explained. Nothing here decides whether a model passes."""
+
+    method: Literal["auto", "shap", "lime"] = "auto"
+    """auto: the trees' own SHAP values, for other models shap. shap: Shapley values, by asking the model about mixes of
+    rows. lime: a linear model around each row; what it gives does not add up to the prediction."""
+    rows: PositiveInt = 500
+    """Drawn from the evaluated ones; each is explained."""
+    background_rows: PositiveInt = 100
+    """Drawn from the train split; contributions are measured against them."""
+    top_features: PositiveInt = 20
+    """Shown in the report; the table has all."""
+    max_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """shap: after which rows are compared with no further row of the background."""
+    min_slice_rows: Annotated[int, Field(ge=10)] = 100
+    """Of a slice in which the model is weak, at least."""
+    seed: Annotated[int, Field(ge=0)] = 17
 
 
 # --------------------------------------------------------------------------------- serving, deployment
@@ -813,6 +897,7 @@ class Project(Section):
     tuning: Tuning = Tuning()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    explanation: Explanation = Explanation()
     serving: Serving = Serving()
     publication: Publication = Publication()
     deployment: Deployment = Deployment()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.artifacts import read_manifest, split_files
+from components.artifacts import MODEL_SPEC, read_manifest, split_files
 from components.errors import DataRejectedError, InputError
 from components.evaluate_model.metrics import Array, Predictions, best_f1_threshold
 from components.features import class_names
@@ -100,22 +100,26 @@ def observe(
     if not known.any():
         raise DataRejectedError(f"none of {table.num_rows:,} rows in split '{SPLIT}' has a label '{task.label}'")
 
-    def judged(scores: Array) -> Predictions:
+    def judged(scores: Array, own_threshold: float) -> Predictions:
         dtype = {"binary": bool, "multiclass": np.int64, "regression": np.float64}[task.type]
         labels = truth.eval[known].astype(dtype)
-        threshold = _threshold(labels, scores, task, evaluation)
+        threshold = _threshold(labels, scores, own_threshold, task, evaluation)
         return Predictions(task, labels, scores, truth.classes, threshold, evaluation.quantile)
 
+    own_threshold = _own_threshold(predictions)
     train_labels = truth.train[~np.isnan(truth.train)]
     return Observations(
         columns=table.drop_columns([name for name in table.column_names if name in PREDICTION_COLUMNS]).filter(
             pa.array(known)
         ),
-        candidate=judged(_scores(table, predictions, task, truth.classes)[known]),
+        candidate=judged(_scores(table, predictions, task, truth.classes)[known], own_threshold),
         production=None
         if production is None
-        else judged(_scores(production, production_predictions, task, truth.classes)[known]),
-        baseline=judged(_constant_scores(train_labels, task, len(truth.classes), int(known.sum()))),
+        else judged(
+            _scores(production, production_predictions, task, truth.classes)[known],
+            _own_threshold(production_predictions),
+        ),
+        baseline=judged(_constant_scores(train_labels, task, len(truth.classes), int(known.sum())), own_threshold),
         train_labels=train_labels,
         missing_labels=int((~known).sum()),
         rejections=rejections,
@@ -319,10 +323,18 @@ def _constant_scores(train_labels: Array, task: Task, classes: int, rows: int) -
     return np.tile(prior.astype(np.float32), (rows, 1))
 
 
-def _threshold(labels: Array, scores: Array, task: Task, evaluation: Evaluation) -> float:
+def _own_threshold(predictions: Path) -> float:
+    """Gives the threshold of the model that predicted; 0.5 where it has none, or left no spec beside them."""
+    chosen = read_spec(predictions).decision_threshold if (predictions / MODEL_SPEC).is_file() else None
+    return 0.5 if chosen is None else chosen
+
+
+def _threshold(labels: Array, scores: Array, own: float, task: Task, evaluation: Evaluation) -> float:
     if task.type != "binary":
         return 0.5
     chosen = evaluation.decision_threshold
+    if chosen == "model":
+        return own
     return best_f1_threshold(labels, scores) if chosen == "max_f1" else chosen
 
 

@@ -62,22 +62,22 @@ def read_examples(transformed: Path, packing: Packing, label: Label) -> Examples
 
 
 def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
-    """Divides rows into those to learn from and those that tell when to stop.
+    """Divides rows into those to learn from and those to look at afterwards.
 
     Returns:
-        Two sorted int32 arrays of row numbers; the second is empty without early stopping.
+        Two sorted int32 arrays of row numbers; the second is empty where nothing needs it.
 
     Raises:
         DataRejectedError: no row would be left to learn from.
     """
     order = np.arange(rows, dtype=np.int32)
-    if training.early_stopping is None:
+    if not training.holds_out:
         return order, order[:0]
     held = max(1, round(rows * training.validation_fraction))
     if held >= rows:
         raise DataRejectedError(
             f"split '{SPLIT}' has {rows} rows, of which validation_fraction {training.validation_fraction:g} holds out "
-            f"{held} (needed: 1 left to learn from); supply more rows, or set training.early_stopping to null"
+            f"{held} (needed: 1 left to learn from); supply more rows, or hold out none (early_stopping: null)"
         )
     if training.validation_rows == "random":
         order = np.random.default_rng(training.seed).permutation(order)

@@ -95,7 +95,7 @@ def read_facts(model_dir: str, model_name: str = "") -> Facts:
         spec=spec,
         name=model_name or (card.name if card else "model"),
         version=card.version if card else spec.weights_digest[:12],
-        threshold=card.evaluation.decision_threshold if card and spec.label.kind == "binary" else None,
+        threshold=card.evaluation.decision_threshold if card else spec.decision_threshold,
         vocabularies=_vocabularies(directory, spec, schema),
         redacted=_redacted(schema),
         example={i.name: value for i in spec.inputs if (value := _typical(i, statistics)) is not None},

@@ -11,6 +11,7 @@ import tensorflow_transform as tft
 from components.artifacts import MODEL_VERSION
 from components.features import FEATURES, FeatureSpec
 from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
+from components.models.calibration import Calibrator
 from components.models.contract import FittedModel
 from components.models.examples import Matrix
 from components.models.packing import Packing
@@ -21,11 +22,29 @@ from components.transform_graph import TransformGraph
 class RawRowsModel(tf.Module):
     """Raw rows to predictions."""
 
-    def __init__(self, graph: TransformGraph, fitted: FittedModel, packing: Packing, mean: float, scale: float) -> None:
-        """Args: mean, scale: of the label, for a regression; the model gives (label - mean) / scale."""
+    def __init__(
+        self,
+        graph: TransformGraph,
+        fitted: FittedModel,
+        packing: Packing,
+        mean: float,
+        scale: float,
+        calibrator: Calibrator | None,
+    ) -> None:
+        """Puts the parts together.
+
+        Args:
+            graph: from raw rows to features.
+            fitted: from features to logits.
+            packing: of the features.
+            mean: of the label, for a regression; the model gives (label - mean) / scale.
+            scale: of the label.
+            calibrator: from logits to logits.
+        """
         super().__init__()
         self.graph = graph
         self.fitted = fitted
+        self.calibrator = calibrator
         self._packing = packing
         self._mean = mean
         self._scale = scale
@@ -34,6 +53,7 @@ class RawRowsModel(tf.Module):
         """Predicts rows: by column name, tensors of shape [rows]."""
         label = self.graph.spec.label
         logits = self.fitted(*self._packing.pack(self.graph(dict(raw))))
+        logits = self.calibrator(logits) if self.calibrator else logits
         if label.kind == "binary":
             return {"probability": tf.sigmoid(logits[:, 0])}
         if label.kind == "regression":
@@ -45,13 +65,16 @@ class RawRowsModel(tf.Module):
         }
 
 
-def export(model: RawRowsModel, transform_graph: Path, train_rows: int, output: Path) -> ModelSpec:
+def export(
+    model: RawRowsModel, transform_graph: Path, train_rows: int, threshold: float | None, output: Path
+) -> ModelSpec:
     """Writes the SavedModel, with both signatures, and spec.json.
 
     Args:
         model: to export.
         transform_graph: that it was trained on.
         train_rows: how many it learned from.
+        threshold: of the decision; None: not a binary label.
         output: directory of the model.
     """
     spec = model.graph.spec
@@ -80,18 +103,20 @@ def export(model: RawRowsModel, transform_graph: Path, train_rows: int, output: 
         inputs=inputs,
         outputs=outputs_of(spec.label),
         label=spec.label,
-        weights_digest=digest(model.fitted, transform_graph),
+        weights_digest=digest(model, transform_graph, threshold),
         train_rows=train_rows,
+        decision_threshold=threshold,
         libraries={**model.fitted.libraries, "tensorflow-transform": tft.__version__},
     )
     write_spec(output, model_spec)
     return model_spec
 
 
-def digest(fitted: FittedModel, transform_graph: Path) -> str:
-    """Names how a model answers: SHA-256, in hex, of its weights, features and vocabularies."""
+def digest(model: RawRowsModel, transform_graph: Path, threshold: float | None) -> str:
+    """Names how a model answers: SHA-256, in hex, of its weights, features, vocabularies and threshold."""
     result = hashlib.sha256((transform_graph / FEATURES).read_bytes())
-    for weights in fitted.weights:
+    result.update(str(threshold).encode())
+    for weights in (*model.fitted.weights, *(model.calibrator.weights if model.calibrator else ())):
         result.update(np.ascontiguousarray(weights).tobytes())
     for asset in sorted((transform_graph / "transform_fn" / "assets").glob("*")):
         result.update(asset.name.encode() + asset.read_bytes())

@@ -8,6 +8,7 @@ from components.features import FeatureSpec
 from components.models.contract import Fit
 from components.reports import render
 from components.settings import CustomModel, Model, Training
+from components.train_model.decision import Decided
 
 _MAX_CLASSES = 50
 
@@ -16,6 +17,7 @@ def write_page(
     path: Path,
     result: dict[str, float],
     fit: Fit,
+    decided: Decided,
     spec: FeatureSpec,
     class_counts: list[tuple[str, int]],
     model: Model,
@@ -27,6 +29,7 @@ def write_page(
         path: of the page.
         result: what train returns.
         fit: how fitting went.
+        decided: calibration and threshold.
         spec: the features and the label.
         class_counts: train rows of each class, the most frequent first.
         model: section `model` of pipeline.yaml.
@@ -40,6 +43,10 @@ def write_page(
         series=series,
         epochs=fit.epochs,
         best=fit.best,
+        unit=fit.unit,
+        decided=decided,
+        decision=training.decision,
+        reliability=_reliability(decided),
         losses=(min(heights), max(heights)),
         features=spec.features,
         label=spec.label,
@@ -57,6 +64,11 @@ def _series(fit: Fit) -> list[dict[str, Any]]:
     fitted = {"name": "rows learned from", "points": [[epoch.number, epoch.loss] for epoch in fit.epochs]}
     held_out = [[epoch.number, epoch.validation_loss] for epoch in fit.epochs if epoch.validation_loss is not None]
     return [fitted, {"name": "rows held out", "points": held_out}] if held_out else [fitted]
+
+
+def _reliability(decided: Decided) -> list[dict[str, Any]]:
+    points = [[mean, share] for mean, share, _ in decided.bins or []]
+    return [{"name": "rows held out", "points": points}] if points else []
 
 
 def _settings(section: Any) -> dict[str, Any]:

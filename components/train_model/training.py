@@ -16,6 +16,7 @@ from components.models.examples import Examples, hold_out, read_examples
 from components.models.kinds import kind_of
 from components.models.packing import Packing
 from components.settings import Model, Task, Training
+from components.train_model.decision import decide
 from components.train_model.export import RawRowsModel, export, label_scale
 from components.train_model.page import write_page
 from components.transform_graph import TransformGraph
@@ -44,7 +45,7 @@ def train(
 
     Returns:
         Scalars: epochs, best_epoch, loss, validation_loss (if rows were held out), parameters, train_rows,
-        validation_rows, seconds.
+        validation_rows, decision_threshold (binary), seconds.
 
     Raises:
         InputError: the settings or the user module are wrong, or the loss is not finite.
@@ -60,9 +61,11 @@ def train(
         _standardized(examples, mean, scale), learned, held_out, packing, graph.spec.label, task, training, user_module
     )
     fitted = kind_of(model).fit(model, problem, lambda epoch: _print(epoch, training.epochs))
+    decided = decide(fitted, problem)
 
     with whole(trained) as folder:
-        export(RawRowsModel(graph, fitted, packing, mean, scale), Path(transform_graph), len(learned), folder)
+        raw_rows_model = RawRowsModel(graph, fitted, packing, mean, scale, decided.calibrator)
+        export(raw_rows_model, Path(transform_graph), len(learned), decided.threshold, folder)
         (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
     fit = fitted.fit
     result = {
@@ -73,9 +76,10 @@ def train(
         "parameters": float(fitted.parameters),
         "train_rows": float(len(learned)),
         "validation_rows": float(len(held_out)),
+        **({} if decided.threshold is None else {"decision_threshold": decided.threshold}),
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_page(Path(report), result, fit, graph.spec, _class_counts(graph.spec, examples), model, training)
+    write_page(Path(report), result, fit, decided, graph.spec, _class_counts(graph.spec, examples), model, training)
     return result
 
 
