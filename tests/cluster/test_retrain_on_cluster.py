@@ -172,7 +172,7 @@ def test_what_was_approved_is_deployed_and_nothing_else(
     assert job.code == 0, job.log
     executed = {stage["label"] for stage in job.run["stages"] if stage["state"] != "cached"}
     assert executed == {"publish-model", "deploy-model", "deployment gate", "report-run"}
-    row = {"visit": "1-1", "price": 12.5, "age": 40, "city": "Rome"}
+    row = {"price": 12.5, "age": 40, "city": "Rome"}
     assert 0 < kubeflow.predict(shop.hostname, shop.name, row)["probability"] < 1
     state = pipelines("deployments", "status", shop.name, "--namespace", SERVED, "--json").json
     uri = next(stage["parameters"]["uri"] for stage in trained.run["stages"] if stage["parameters"].get("uri"))
