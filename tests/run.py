@@ -55,7 +55,13 @@ SUITES = (
     Suite(
         "tensorflow",
         TENSORFLOW,
-        ("tests/transform_data", "tests/train_model", "tests/predict_batch", "tests/evaluate_model"),
+        (
+            "tests/transform_data",
+            "tests/train_model",
+            "tests/predict_batch",
+            "tests/evaluate_model",
+            "tests/explain_model",
+        ),
     ),
     Suite("tfdv", TFDV, ("tests/validate_data",)),
     Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving")),

@@ -1,14 +1,5 @@
-"""Why a prediction is what it is: the share of each feature in its difference from that of a reference row.
+"""Why a prediction is what it is: the share of each feature in its difference from that of a reference row."""
 
-The shares are Shapley values. A coalition is a set of features that have the row's values while the others have the
-reference's; a feature's share is what it adds to the model's output, averaged over all orders in which features can
-join. The shares add up to the difference. Few features are enumerated; for more, orders are drawn (Castro et al. 2009,
-Štrumbelj and Kononenko 2014), each together with its reverse, which cancels much of the chance (Mitchell et al. 2022).
-"""
-
-# Not the package shap: it brings numba and LLVM, for which the predictor's image, 1.4 GB at most, has no room.
-
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +9,10 @@ import numpy as np
 from components.model_spec import ModelSpec
 from components.predictor.faults import RequestError
 from components.rows import Arrays
-
-Array = np.ndarray[Any, Any]
+from components.shapley import Array, Enumeration, Sample, mixed
 
 MOST_ENUMERATED = 8
 """Features up to which all coalitions are predicted: 256 rows."""
-_SEED = 20090501
 
 
 @dataclass(frozen=True)
@@ -44,62 +33,6 @@ class Explanation:
     """By feature, all of them, the largest first; they add up to value - reference."""
     exact: bool
     """All coalitions were predicted; else the shares are estimates, their sum is not."""
-
-
-class Enumeration:
-    """All coalitions."""
-
-    def __init__(self, players: int) -> None:
-        """Lists them: row c of `coalitions` [2^players, players] has the bits of c; none is first, all is last."""
-        self._players = players
-        self.coalitions: Array = (np.arange(2**players)[:, None] >> np.arange(players)) & 1 == 1
-
-    def shares(self, values: Array) -> Array:
-        """Gives each player's Shapley value.
-
-        Args:
-            values: of the coalitions, in their order.
-        """
-        orders = math.factorial(self._players)
-        before = [math.factorial(n) * math.factorial(self._players - n - 1) / orders for n in range(self._players)]
-        weights, sizes = np.array(before), self.coalitions.sum(1)
-        shares = np.empty(self._players)
-        for player in range(self._players):
-            without = np.flatnonzero(~self.coalitions[:, player])
-            gains = values[without | 1 << player] - values[without]
-            shares[player] = weights[sizes[without]] @ gains
-        return shares
-
-
-class Sample:
-    """The coalitions that random orders pass through on their way from none to all."""
-
-    def __init__(self, players: int, permutations: int) -> None:
-        """Draws the orders, the same in each call.
-
-        Args:
-            players: at least one.
-            permutations: how many orders; even, as each is followed by its reverse.
-        """
-        generator = np.random.default_rng(_SEED)
-        drawn = [generator.permutation(players) for _ in range(permutations // 2)]
-        self._ranks = np.argsort([*drawn, *(order[::-1] for order in drawn)], axis=1)
-        between = self._ranks[:, None, :] < np.arange(1, players)[:, None]
-        ends = np.zeros((1, players), bool), np.ones((1, players), bool)
-        self.coalitions: Array = np.concatenate([ends[0], between.reshape(-1, players), ends[1]])
-
-    def shares(self, values: Array) -> Array:
-        """Estimates each player's Shapley value.
-
-        Args:
-            values: of the coalitions, in their order.
-        """
-        permutations, players = self._ranks.shape
-        paths = np.empty((permutations, players + 1))
-        paths[:, 0], paths[:, -1] = values[0], values[-1]
-        paths[:, 1:-1] = values[1:-1].reshape(permutations, -1)
-        shares: Array = np.take_along_axis(np.diff(paths), self._ranks, axis=1).mean(0)
-        return shares
 
 
 class Explainer:
@@ -146,7 +79,7 @@ class Explainer:
         parts = []
         for start in range(0, len(game.coalitions), self._max_batch_rows):
             coalitions = game.coalitions[start : start + self._max_batch_rows]
-            parts.append(await self._predict(self._mixed(row, players, coalitions), len(coalitions)))
+            parts.append(await self._predict(self._in_coalitions(row, players, coalitions), len(coalitions)))
         predicted = {name: values[-1:] for name, values in parts[-1].items()}
         output, column, class_name = self._target(predicted)
         values = np.concatenate([part[output] for part in parts]).astype(np.float64)
@@ -165,12 +98,10 @@ class Explainer:
             exact=few,
         )
 
-    def _mixed(self, row: Arrays, players: list[str], coalitions: Array) -> Arrays:
-        """Gives, for each coalition, the row's values of its players and the reference's of all other features."""
-        mixed = {name: np.repeat(values, len(coalitions)) for name, values in self._reference.items()}
-        for player, name in enumerate(players):
-            mixed[name] = np.where(coalitions[:, player], row[name], self._reference[name])
-        return mixed
+    def _in_coalitions(self, row: Arrays, players: list[str], coalitions: Array) -> Arrays:
+        """Gives the row in each coalition of its players; all other features have the reference's values anyway."""
+        others = {name: np.repeat(values, len(coalitions)) for name, values in self._reference.items()}
+        return others | mixed({name: row[name] for name in players}, self._reference, coalitions)
 
     def _target(self, predicted: Arrays) -> tuple[str, int | None, str | None]:
         """Tells what is explained: the output, its column where it has several, and the class that it is about."""
