@@ -187,19 +187,26 @@ def _effects(counts: Array, sums: Array, squares: Array, rows: int, all_squares:
 def _confirmed(
     candidates: Sequence[tuple[list[Condition], Array]], losses: Array, testing: Array
 ) -> list[tuple[list[Condition], Array]]:
-    """Keeps slices whose loss is higher in the other half, too: Welch's test, corrected by Holm's method."""
+    """Keeps slices whose loss is higher in the other half, too: Welch's test, corrected by Holm's method.
+
+    It must be higher than that of all other rows and, with two terms, of those that fulfil only one of them.
+    """
     tested: list[tuple[float, int, list[Condition], Array]] = []
     for terms, holds in candidates:
-        inside, rest = losses[testing & holds], losses[testing & ~holds]
-        if len(inside) > 1 and len(rest) > 1:
-            p = stats.ttest_ind(inside, rest, equal_var=False, alternative="greater").pvalue
+        inside = losses[testing & holds]
+        wider = [np.ones(len(losses), bool), *(term.holds for term in terms if len(terms) > 1)]
+        others = [losses[testing & rows & ~holds] for rows in wider]
+        if (
+            min(len(inside), *map(len, others)) > 1
+            and min(_effect(inside, rest) for rest in others) >= _SMALLEST_EFFECT
+        ):
+            p = max(stats.ttest_ind(inside, rest, equal_var=False, alternative="greater").pvalue for rest in others)
             tested.append((float(p), len(tested), terms, holds))
     confirmed = []
     for rank, (p, order, terms, holds) in enumerate(sorted(tested, key=lambda one: one[:2])):
-        if not p <= _SIGNIFICANCE / (len(tested) - rank):
+        if not p <= _SIGNIFICANCE / (len(candidates) - rank):
             break
-        if _effect(losses[testing & holds], losses[testing & ~holds]) >= _SMALLEST_EFFECT:
-            confirmed.append((order, terms, holds))
+        confirmed.append((order, terms, holds))
     return [(terms, holds) for _, terms, holds in sorted(confirmed, key=lambda one: one[0])]
 
 
