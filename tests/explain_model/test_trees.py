@@ -13,7 +13,7 @@ from components.errors import InputError
 from components.explain_model import trees
 from components.explain_model.contributions import Contributions, require_sums
 from components.explain_model.material import Material
-from components.features import Feature, Label
+from components.features import Feature
 from components.model_spec import ModelInput, ModelSpec, outputs_of
 from components.models.examples import read_examples
 from components.models.packing import Packing
@@ -133,7 +133,7 @@ def test_shares_through_a_link_keep_signs_and_sums(start: float) -> None:
     shares = np.random.default_rng(3).normal(0, 5, (200, 6))
     shares[0] = [1, -1, 2, -2, 3, -3]
     shares[1] = 0
-    found, references = trees._through_link(shares, start, "binary")
+    found, references = trees.Link("binary").through(shares[:, None], np.array([start]), np.zeros(200, int))
     ends = scipy.special.expit(start + shares.sum(1))
     np.testing.assert_allclose(references + found.sum(1), ends, atol=1e-9)
     assert (found * shares >= 0).all()
@@ -146,8 +146,8 @@ def test_two_classes_are_explained_alike_by_both_links(size: float) -> None:
     shares = generator.normal(0, size, (50, 5))
     both = np.stack([np.zeros_like(shares), shares], axis=1)
     for wanted_class in (0, 1):
-        found, references = trees._through_softmax(both, np.array([0.0, -1.0]), np.full(50, wanted_class))
-        alone, reference = trees._through_link(shares, -1.0, "binary")
+        found, references = trees.Link("multiclass").through(both, np.array([0.0, -1.0]), np.full(50, wanted_class))
+        alone, reference = trees.Link("binary").through(shares[:, None], np.array([-1.0]), np.zeros(50, int))
         sign = 1 if wanted_class else -1
         np.testing.assert_allclose(found, sign * alone, atol=2e-3)
         np.testing.assert_allclose(references, reference if wanted_class else 1 - reference)
@@ -198,10 +198,28 @@ def test_what_cannot_be_explained_by_trees_is_told(tmp_path: Path, capsys: pytes
 
 
 def test_a_model_that_says_one_thing_has_no_contributions() -> None:
-    label = Label(name="y", kind="binary", classes=["0", "1"])
-    slope, offset = trees._link(np.zeros((5, 1)), np.full((5, 1), 0.25), label.kind, Path("model"))
-    assert slope == 1
-    assert scipy.special.expit(offset) == pytest.approx(0.25)
+    link = trees.find_link(np.zeros((5, 1)), np.full((5, 1), 0.25), "binary", Path("model"))
+    assert link.slope == 1
+    assert link(np.zeros((1, 1)))[0, 0] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("binary", 1), ("multiclass", 3)])
+@pytest.mark.parametrize("slope", [1.0, 0.6])
+def test_a_forest_s_sums_are_shares(kind: str, outputs: int, slope: float) -> None:
+    generator = np.random.default_rng(3)
+    start = np.array([0.2, 0.3, 0.5])[:outputs]
+    shares = generator.normal(0, 0.02, (300, outputs, 4))
+    margins = start + shares.sum(2)
+    made = trees.Link(kind, of_shares=True, slope=slope, offset=0.3 if kind == "binary" and slope != 1 else 0.0)
+    scores = made(margins).astype("float32").astype(float)
+    link = trees.find_link(margins, scores, kind, Path("model"))
+    assert link.of_shares
+    assert link.slope == pytest.approx(slope, rel=1e-4)
+    classes = scores.argmax(1)
+    found, references = link.through(shares, start, classes)
+    np.testing.assert_allclose(references + found.sum(1), scores[np.arange(300), classes], atol=1e-5)
+    if kind == "binary" and slope == 1:
+        np.testing.assert_allclose(found, shares[:, 0], rtol=1e-2, atol=1e-5)
 
 
 def test_many_games_at_once_are_those_games() -> None:
