@@ -61,6 +61,7 @@ SUITES = (
             "tests/predict_batch",
             "tests/evaluate_model",
             "tests/explain_model",
+            "tests/tune_model",
         ),
     ),
     Suite("tfdv", TFDV, ("tests/validate_data",)),

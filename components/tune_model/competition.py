@@ -1,0 +1,182 @@
+"""Trying candidates and hyperparameters, one after the other or several at one time."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import optuna
+
+from components.errors import DataRejectedError, InputError, UnavailableError
+from components.settings import Model
+from components.tune_model.comparison import Comparison, read_comparison
+from components.tune_model.measures import HIGHER_IS_BETTER, Measured, measure
+from components.tune_model.processes import Outcome, Runner, runner
+from components.tune_model.ranking import Entry, choose, contenders, rows
+from components.tune_model.records import Experiment, Leaderboard, Trial, TrialResult, metric_of
+from components.tune_model.search import Search, limits
+from components.tune_model.study import Study
+from components.tune_model.trial import baseline
+
+_ERRORS = {error.label: error for error in (InputError, DataRejectedError, UnavailableError)}
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A trial that was started, or found done."""
+
+    model: Model
+    outcome: "Future[Outcome] | TrialResult"
+    drawn: optuna.Trial | None = None
+    """What the search calls it; None: a candidate as it stands."""
+
+
+class Competition:
+    """Tries candidates as they stand, then other hyperparameters of them."""
+
+    def __init__(self, experiment: Experiment, comparison: Comparison, study: Study, places: Runner) -> None:
+        self.entries: list[Entry] = []
+        self._experiment = experiment
+        self._comparison = comparison
+        self._study = study
+        self._places = places
+        self._metric = metric_of(experiment.tuning, experiment.task)
+        self._search: Search | None = None
+        self._begun = time.monotonic()
+        self._starts = 0
+        self._ends = 0
+
+    @property
+    def importance(self) -> dict[str, dict[str, float]]:
+        """Of the hyperparameters, by kind."""
+        return self._search.importance() if self._search else {}
+
+    def run(self) -> None:
+        """Tries all.
+
+        Raises:
+            InputError, DataRejectedError, UnavailableError: no candidate could be fitted, or nothing can be drawn.
+            RuntimeError: none could, and the first cause was not foreseen.
+        """
+        tuning = self._experiment.tuning
+        self._in_order(self._start(model) for model in tuning.candidates)
+        if not any(entry.measured for entry in self.entries):
+            raise _failure([entry.result for entry in self.entries])
+        if not tuning.trials:
+            return
+        problem, _, _ = self._comparison.problem(self._comparison.folds[0], self._experiment)
+        fitted = [entry.result.model for entry in self.entries if entry.measured]
+        self._search = Search(tuning, fitted, problem, self._metric in HIGHER_IS_BETTER)
+        self._in_order(self._draws(self._search))
+
+    def _draws(self, search: Search) -> Iterator[_Started]:
+        tuning = self._experiment.tuning
+        for _ in range(tuning.trials):
+            if tuning.seconds is not None and time.monotonic() - self._begun > tuning.seconds:
+                print(f"tune_model: no further trial: tuning.seconds ({tuning.seconds:g}) are over", flush=True)
+                return
+            drawn, model = search.ask()
+            known = limits(model.kind, [entry.result for entry in self.entries]) if tuning.prune else {}
+            yield self._start(model, known, drawn)
+
+    def _start(
+        self, model: Model, known: dict[int, float] | None = None, drawn: optuna.Trial | None = None
+    ) -> _Started:
+        trial = Trial(model=model, limits=known or {})
+        found = self._study.find(model, trial.limits)
+        started = _Started(model, found or self._places.start(self._starts, trial), drawn)
+        self._starts += 1
+        return started
+
+    def _in_order(self, trials: Iterable[_Started]) -> None:
+        """Keeps all places busy, and takes the trials' ends in the order of their starts.
+
+        So it is not chance that decides what the search knows when it draws.
+        """
+        under_way: deque[_Started] = deque()
+        for one in trials:
+            under_way.append(one)
+            if len(under_way) == self._places.places:
+                self._end(under_way.popleft())
+        while under_way:
+            self._end(under_way.popleft())
+
+    def _end(self, started: _Started) -> None:
+        if isinstance(started.outcome, TrialResult):
+            result = started.outcome
+        else:
+            result, predictions = started.outcome.result()
+            self._study.keep(result, predictions)
+        entry = Entry(result, self._measured(result))
+        if started.drawn and self._search:
+            self._search.tell(started.drawn, result, entry.measured.value if entry.measured else None)
+        is_new = started.model not in [one.result.model for one in self.entries]
+        if is_new:
+            self.entries.append(entry)
+        self._print(entry, isinstance(started.outcome, TrialResult) or not is_new)
+
+    def _measured(self, result: TrialResult) -> Measured | None:
+        if result.state != "complete":
+            return None
+        labels, predictions = self._comparison.labels, self._study.predictions(result.model)
+        return measure(self._metric, self._comparison.spec.label, labels, predictions)
+
+    def _print(self, entry: Entry, was_done: bool) -> None:
+        self._ends += 1
+        result = entry.result
+        if entry.measured:
+            is_best = all(one.measured is None or entry.measured.behind(one.measured)[0] <= 0 for one in self.entries)
+            how = f"{self._metric} {entry.measured.value:.4f}{' (best)' if is_best else ''}"
+        else:
+            how = f"{'given up' if result.state == 'pruned' else 'failed'}: {result.reason}"
+        seconds = "known from before" if was_done else f"{result.seconds:.1f} s"
+        total = len(self._experiment.tuning.candidates) + self._experiment.tuning.trials
+        print(f"tune_model: {self._ends} of {total}: {result.model.kind}: {how}, {seconds}", flush=True)
+
+
+def compete(experiment: Experiment, studies: str) -> tuple[Leaderboard, list[TrialResult]]:
+    """Tries all and chooses one.
+
+    Args:
+        experiment: what is tried, and on which rows.
+        studies: URI under which trials are kept and found again; empty: none.
+
+    Returns:
+        The leaderboard, and all trials in the order in which they were started.
+
+    Raises:
+        InputError: the settings do not fit the task or each other, or no candidate could be fitted because of them.
+        DataRejectedError: the rows cannot be learned from.
+        UnavailableError: the storage of the studies does not answer.
+    """
+    begun = time.monotonic()
+    metric = metric_of(experiment.tuning, experiment.task)
+    comparison = read_comparison(experiment)
+    trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison))
+    with Study(studies, experiment, comparison) as study, runner(experiment, comparison) as places:
+        competition = Competition(experiment, comparison, study, places)
+        competition.run()
+    ranked = contenders(competition.entries)
+    chosen, why = choose(ranked, experiment.tuning.rule)
+    board = Leaderboard(
+        metric=metric,
+        rule=experiment.tuning.rule,
+        model=chosen.result.model,
+        why=why,
+        compared_rows=len(comparison.labels),
+        used_rows=len(comparison.examples.labels),
+        train_rows=comparison.train_rows,
+        folds=experiment.tuning.folds,
+        seconds=round(time.monotonic() - begun, 1),
+        rows=rows(competition.entries, ranked, chosen, trivial),
+        importance=competition.importance,
+    )
+    return board, [entry.result for entry in competition.entries]
+
+
+def _failure(results: Sequence[TrialResult]) -> Exception:
+    first = results[0]
+    reasons = "; ".join(f"{result.model.kind}: {result.reason}" for result in results)
+    message = reasons if len(results) == 1 else f"none of {len(results)} candidates could be fitted: {reasons}"
+    return _ERRORS.get(first.error, RuntimeError)(message)
