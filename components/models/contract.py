@@ -44,6 +44,9 @@ class Epoch:
     validation_loss: float | None
     """Mean over the rows held out; None: none are."""
     seconds: float
+    """Since the step before."""
+    unit: str = "epoch"
+    """What a step is."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,18 @@ class Fit:
     """How fitting went."""
 
     epochs: list[Epoch]
+    """Some of them, where there are many."""
     best: Epoch
     """The one that the model has."""
-    unit: str = "epoch"
-    """What a step is."""
+
+    @property
+    def unit(self) -> str:
+        """What a step is."""
+        return self.best.unit
 
 
 Progress = Callable[[Epoch], None]
-"""Called after each step; what it raises ends the fitting."""
+"""Called after a step; what it raises ends the fitting."""
 
 
 class FittedModel(tf.Module, ABC):  # type: ignore[misc]
@@ -87,6 +94,11 @@ class FittedModel(tf.Module, ABC):  # type: ignore[misc]
     @abstractmethod
     def weights(self) -> list[Matrix]:
         """All that decides its answers; models with the same answer alike."""
+
+    @property
+    def assets(self) -> dict[str, bytes]:
+        """Files that other programs read, by name, which lie beside the SavedModel."""
+        return {}
 
     @property
     def parameters(self) -> int:

@@ -5,12 +5,15 @@ from typing import Any
 
 from components.models.contract import Kind
 from components.models.networks import Custom, Linear, Mlp, WideAndDeep
+from components.models.trees import BoostedTrees, RandomForest
 from components.settings import Model
 
 KINDS: Mapping[str, Kind[Any]] = {
     "linear": Linear(),
     "mlp": Mlp(),
     "wide_and_deep": WideAndDeep(),
+    "boosted_trees": BoostedTrees(),
+    "random_forest": RandomForest(),
     "custom": Custom(),
 }
 

@@ -98,6 +98,8 @@ def export(
             ),
         },
     )
+    for name, content in model.fitted.assets.items():
+        (output / name).write_bytes(content)
     inputs = [ModelInput(name=i.name, tensor=tensors[i.name], dtype=i.dtype, required=i.required) for i in spec.inputs]
     model_spec = ModelSpec(
         inputs=inputs,

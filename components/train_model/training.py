@@ -69,7 +69,7 @@ def train(
         (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
     fit = fitted.fit
     result = {
-        "epochs": float(len(fit.epochs)),
+        "epochs": float(fit.epochs[-1].number),
         "best_epoch": float(fit.best.number),
         "loss": fit.best.loss,
         **({} if fit.best.validation_loss is None else {"validation_loss": fit.best.validation_loss}),
@@ -90,9 +90,10 @@ def _standardized(examples: Examples, mean: float, scale: float) -> Examples:
 
 
 def _print(epoch: Epoch, epochs: int) -> None:
+    at_most = f" of {epochs}" if epoch.unit == "epoch" else ""
     validation = "" if epoch.validation_loss is None else f", validation {epoch.validation_loss:.4f}"
     print(
-        f"train_model: epoch {epoch.number} of {epochs}: loss {epoch.loss:.4f}{validation}, {epoch.seconds:.1f} s",
+        f"train_model: {epoch.unit} {epoch.number}{at_most}: loss {epoch.loss:.4f}{validation}, {epoch.seconds:.1f} s",
         flush=True,
     )
 
