@@ -12,7 +12,8 @@ from components.shapley import Array, Enumeration, Sample, mixed
 
 _MOST_ENUMERATED = 3_000_000
 """Predictions up to which all coalitions are asked about."""
-_BATCH_ROWS = 32_768
+_MOST_CELLS = 1_000_000
+"""Values in the rows that the model is asked about at once."""
 _PROGRESS_SECONDS = 5.0
 _LIME_SAMPLES = 500
 _KERNEL_WIDTH = 0.75
@@ -134,7 +135,7 @@ def _asked(predict: Predict, rows: Arrays, others: Arrays, coalitions: Array, cl
         DataRejectedError: an answer is not finite.
     """
     values = np.empty((len(coalitions), len(classes)))
-    step = max(1, _BATCH_ROWS // len(classes))
+    step = max(1, _MOST_CELLS // (len(classes) * len(rows)))
     for start in range(0, len(coalitions), step):
         some = coalitions[start : start + step]
         reference = {n: other[start : start + step] if len(other) > 1 else other for n, other in others.items()}

@@ -13,6 +13,7 @@ def predict_batch(
     model_uri: str = "",
     split: str = "eval",
     keep_columns: list = [],
+    reasons: int = 0,
 ):
     """Runs the exported signature over raw rows.
 
@@ -23,10 +24,12 @@ def predict_batch(
         model_uri: a published model instead, by URI; neither: predictions stay empty.
         split: which split to predict.
         keep_columns: raw columns kept beside the prediction; empty: all.
+        reasons: features named for each prediction that contribute most to it; 0: none.
     """
     from components.predict_batch.prediction import predict
     from components.stage import stage
 
     with stage("predict_batch"):
-        manifest = predict(examples.path, model.path if model else model_uri, split, keep_columns, predictions.path)
+        path = model.path if model else model_uri
+        manifest = predict(examples.path, path, split, keep_columns, predictions.path, reasons)
         predictions.metadata.update(manifest.splits, digest=manifest.digest)

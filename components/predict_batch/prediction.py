@@ -18,21 +18,27 @@ from components import storage
 from components.artifacts import MODEL_SPEC, Manifest, read_manifest, split_files, whole, write_manifest
 from components.errors import DataRejectedError, InputError
 from components.model_spec import ModelInput, ModelSpec
+from components.predict_batch.reasons import REASONS, Reasoner, typical_of_rows, typical_of_statistics
 from components.rows import Arrays, marker, raw_arrays
 from components.schema import Column
+from components.typical_row import STATISTICS
 
 REJECTED = "rejected"
+TRAIN = "train"
 REASON = "reason"
 ROW = "row"
 
 _BATCH_ROWS = 16_384
+_TYPICAL_ROWS = 50_000
 _SHOWN = 40
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 
 Reasons = np.ndarray[Any, Any]
 
 
-def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], predictions: str) -> Manifest:
+def predict(
+    examples: str, model: str, split: str, keep_columns: Sequence[str], predictions: str, reasons: int = 0
+) -> Manifest:
     """Writes predictions beside the kept columns; the arguments are those of the component.
 
     Args:
@@ -41,11 +47,14 @@ def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], 
         split: which split.
         keep_columns: raw columns to keep; empty: all.
         predictions: becomes a dataset: the split, `rejected` rows with a reason, and the model's spec.json.
+        reasons: how many for each prediction, in the column `reasons`; 0: no such column.
 
     Raises:
-        InputError: the model cannot be loaded, or a kept column or the split is not there.
+        InputError: the model cannot be loaded, or a kept column or the split is not there; a negative argument.
         DataRejectedError: the rows lack a column that the model takes.
     """
+    if reasons < 0:
+        raise InputError(f"reasons is {reasons} (allowed: 0 or more); give how many reasons a prediction gets")
     source = read_manifest(Path(examples))
     with whole(predictions) as folder:
         if not model:
@@ -54,15 +63,19 @@ def predict(examples: str, model: str, split: str, keep_columns: Sequence[str], 
         else:
             files = split_files(Path(examples), split)
             kept = _kept(files, keep_columns)
-            with _fetched(model) as directory:
+            with _fetched(model, with_statistics=reasons > 0) as directory:
                 # TensorFlow costs seconds to import: not for an empty prediction, nor for a mistake in the arguments
                 from components.serving_model import ServingModel
 
                 loaded = ServingModel(directory)
-                _require_free_names(kept, loaded.spec)
+                added = [output.name for output in loaded.spec.outputs]
+                _require_free_names(kept, [*added, REASONS] if reasons else added)
                 shutil.copyfile(directory / MODEL_SPEC, folder / MODEL_SPEC)
-            counts = _predict_files(loaded, files, kept, folder / split, folder / REJECTED)
-            digest = hashlib.sha256(f"{source.digest} {loaded.spec.weights_digest} {split} {kept}".encode()).hexdigest()
+                reasoner = _reasoner(loaded, directory, Path(examples), source, split, reasons) if reasons else None
+            counts = _predict_files(loaded, files, kept, folder / split, folder / REJECTED, reasoner)
+            decides = f"{source.digest} {loaded.spec.weights_digest} {split} {kept}"
+            decides += f" {reasons}" if reasons else ""
+            digest = hashlib.sha256(decides.encode()).hexdigest()
             manifest = Manifest(splits={split: counts[0], REJECTED: counts[1]}, digest=digest, files=source.files)
             print(f"predict_batch: {split}: {counts[0]:,} rows predicted, {counts[1]:,} rejected", flush=True)
         write_manifest(folder, manifest)
@@ -79,12 +92,11 @@ def _kept(files: Sequence[Path], keep_columns: Sequence[str]) -> list[str]:
     return list(keep_columns) or names
 
 
-def _require_free_names(kept: Sequence[str], spec: ModelSpec) -> None:
-    taken = [output.name for output in spec.outputs if output.name in kept]
+def _require_free_names(kept: Sequence[str], outputs: Sequence[str]) -> None:
+    taken = [name for name in outputs if name in kept]
     if taken:
         raise InputError(
-            f"column '{taken[0]}' has the name of a model output; rename it in the source, or leave it out of "
-            "keep_columns"
+            f"column '{taken[0]}' has the name of an output; rename it in the source, or leave it out of keep_columns"
         )
 
 
@@ -113,12 +125,14 @@ def _batches(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def _fetched(model: str) -> Iterator[Path]:
+def _fetched(model: str, with_statistics: bool) -> Iterator[Path]:
     """Gives the model's directory on the local disk; a published version holds it under `model/`."""
     if storage.is_remote(model):
         fs, path = storage.filesystem(model)
         with tempfile.TemporaryDirectory() as folder, storage.reaching(model):
             fs.get(f"{path.rstrip('/')}/model/", f"{folder}/", recursive=True)
+            if with_statistics and fs.exists(f"{path.rstrip('/')}/{STATISTICS}"):
+                fs.get(f"{path.rstrip('/')}/{STATISTICS}", f"{folder}/{STATISTICS}")
             yield Path(folder)
     else:
         directory = Path(model.removeprefix("file://"))
@@ -128,11 +142,16 @@ def _fetched(model: str) -> Iterator[Path]:
 
 
 def _predict_files(
-    model: Any, files: Sequence[Path], kept: Sequence[str], output: Path, rejected: Path
+    model: Any,
+    files: Sequence[Path],
+    kept: Sequence[str],
+    output: Path,
+    rejected: Path,
+    reasoner: Reasoner | None,
 ) -> tuple[int, int]:
     """Writes one part a file; gives how many rows were predicted and rejected."""
     output.mkdir()
-    columns = [Column(i.name, _TYPES[i.dtype], i.required, is_time=False) for i in model.spec.inputs]
+    columns = _columns(model.spec)
     predicted_rows = rejected_rows = rows = 0
     for index, file in enumerate(files):
         _require_inputs(_open(file).schema_arrow.names, model.spec.inputs)
@@ -145,6 +164,9 @@ def _predict_files(
             _add_reasons(reasons, arrays, outputs, model.spec)
             good = _is_none(reasons)
             table = _table(batch, kept, outputs, model.spec).filter(pa.array(good))
+            if reasoner:
+                reasons_of = reasoner.reasons({name: values[good] for name, values in arrays.items()})
+                table = table.append_column(REASONS, reasons_of)
             writer = writer or pq.ParquetWriter(output / f"part-{index:05d}.parquet", table.schema, compression="lz4")
             writer.write_table(table)
             predicted_rows += table.num_rows
@@ -156,6 +178,36 @@ def _predict_files(
         if writer:
             writer.close()
     return predicted_rows, rejected_rows
+
+
+def _reasoner(model: Any, directory: Path, examples: Path, source: Manifest, split: str, reasons: int) -> Reasoner:
+    """Prepares reasons against the training data's typical row or, without its statistics, that of the dataset."""
+    spec = model.spec
+    reference = typical_of_statistics(directory, spec.inputs)
+    compared = "the training data's statistics"
+    if reference is None:
+        usual = TRAIN if source.splits.get(TRAIN, 0) else split
+        compared = f"split '{usual}'"
+        reference = typical_of_rows(_some_rows(examples, usual, spec), spec.inputs)
+    print(f"predict_batch: reasons are told against a typical row, from {compared}", flush=True)
+    return Reasoner(spec, model.predict, reference, reasons)
+
+
+def _some_rows(examples: Path, split: str, spec: ModelSpec) -> Arrays:
+    """Reads rows at equal distances, so many that they tell what is typical."""
+    columns, files = _columns(spec), split_files(examples, split)
+    step = max(1, sum(_open(file).metadata.num_rows for file in files) // _TYPICAL_ROWS)
+    parts = []
+    for file in files:
+        _require_inputs(_open(file).schema_arrow.names, spec.inputs)
+        for batch in _batches(file, [column.name for column in columns]):
+            readable, _ = _readable(batch.take(pa.array(range(0, batch.num_rows, step))), columns)
+            parts.append(raw_arrays(readable, columns))
+    return {column.name: np.concatenate([part[column.name] for part in parts]) for column in columns}
+
+
+def _columns(spec: ModelSpec) -> list[Column]:
+    return [Column(i.name, _TYPES[i.dtype], i.required, is_time=False) for i in spec.inputs]
 
 
 def _require_inputs(names: Sequence[str], inputs: Sequence[ModelInput]) -> None:

@@ -17,9 +17,10 @@ from components.predictor.explanation import Explainer
 from components.predictor.faults import RequestError, overloaded
 from components.predictor.request_log import RequestLog
 from components.predictor.requests import ColumnRequest, Tensor
-from components.predictor.served_model import ServedModel, arrays_of
+from components.predictor.served_model import ServedModel
 from components.predictor.settings import Settings
 from components.rows import Arrays
+from components.typical_row import arrays_of
 
 Answer = TypeVar("Answer")
 

@@ -1,21 +1,21 @@
 """The model that is served: the exported one, and what its card, schema and statistics say about it."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
-from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from components.artifacts import MODEL_SPEC, MODEL_VERSION
 from components.errors import InputError
 from components.json_files import parse_record
 from components.model_spec import ModelInput, ModelOutput, ModelSpec, read_spec
-from components.rows import Arrays, marker
+from components.rows import Arrays
 from components.schema import Schema, parse_schema
+from components.typical_row import STATISTICS, arrays_of, read_statistics, typical_row
 
 LABEL = "label"
 _PII = "pii"
@@ -98,7 +98,7 @@ def read_facts(model_dir: str, model_name: str = "") -> Facts:
         threshold=card.evaluation.decision_threshold if card else spec.decision_threshold,
         vocabularies=_vocabularies(directory, spec, schema),
         redacted=_redacted(schema),
-        example={i.name: value for i in spec.inputs if (value := _typical(i, statistics)) is not None},
+        example=typical_row(spec.inputs, statistics),
         label_range=_range(statistics.get(spec.label.name)) if spec.label.kind == "regression" else None,
     )
 
@@ -157,17 +157,6 @@ class ServedModel:
         return isinstance(error, self._input_error)
 
 
-def arrays_of(rows: Sequence[Mapping[str, Any]], inputs: Sequence[ModelInput]) -> Arrays:
-    """Turns rows that are known to be right into arrays; what a row lacks is missing."""
-    arrays: Arrays = {}
-    for i in inputs:
-        values = [marker(i.dtype) if (value := row.get(i.name)) is None else value for row in rows]
-        if i.dtype == "string":
-            values = [value.encode() if isinstance(value, str) else value for value in values]
-        arrays[i.name] = np.array(values, object if i.dtype == "string" else i.dtype)
-    return arrays
-
-
 def _beside(directory: Path, name: str) -> Path | None:
     """Finds a file of the model's version: in the folder, or above it where the model is a version's `model/`."""
     folders = [directory, directory.parent] if directory.name == "model" else [directory]
@@ -186,15 +175,8 @@ def _read_schema(directory: Path) -> Schema:
 
 def _read_statistics(directory: Path) -> dict[str, Any]:
     """Reads the training data's statistics, by column; they are beside a published model."""
-    path = _beside(directory, "statistics/train.pb")
-    if path is None:
-        return {}
-    parsed = statistics_pb2.DatasetFeatureStatisticsList.FromString(path.read_bytes())
-    return {
-        ".".join(feature.path.step) or feature.name: feature
-        for dataset in parsed.datasets
-        for feature in dataset.features
-    }
+    path = _beside(directory, STATISTICS)
+    return read_statistics(path) if path else {}
 
 
 def _vocabularies(directory: Path, spec: ModelSpec, schema: Schema) -> dict[str, frozenset[str]]:
@@ -215,21 +197,6 @@ def _redacted(schema: Schema) -> frozenset[str]:
     return frozenset(
         feature.name for feature in schema.feature if any(tag.lower() == _PII for tag in feature.annotation.tag)
     )
-
-
-def _typical(i: ModelInput, statistics: Mapping[str, Any]) -> Any:
-    """Gives a value of a feature for an example; None: it may be left out."""
-    feature = statistics.get(i.name)
-    value: Any = None
-    if feature is not None and feature.HasField("num_stats"):
-        value = feature.num_stats.median
-    elif feature is not None and feature.HasField("string_stats") and feature.string_stats.top_values:
-        value = feature.string_stats.top_values[0].value
-    if value is None:
-        return {"string": "a", "int64": 0, "float32": 0.0}[i.dtype] if i.required else None
-    if i.dtype == "string":
-        return str(value)
-    return int(float(value)) if i.dtype == "int64" else float(str(np.float32(value)))
 
 
 def _range(feature: Any) -> tuple[float, float] | None:
