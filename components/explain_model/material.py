@@ -158,13 +158,13 @@ def _predicted(predictions: Path, spec: ModelSpec) -> tuple[str, int, Array]:
         )
     rejected = np.zeros(0, np.int64)
     if rejected_rows:
-        parts = [pq.ParquetFile(file).read([_ROW])[_ROW].to_numpy() for file in split_files(predictions, _REJECTED)]
+        parts = [batch.column(0).to_numpy() for batch in _batches(predictions, _REJECTED, [_ROW])]
         rejected = np.sort(np.concatenate(parts))
     return split, manifest.splits[split], rejected
 
 
 def _label_type(examples: Path, split: str, label: str) -> pa.DataType:
-    schema = pq.ParquetFile(split_files(examples, split)[0]).schema_arrow
+    schema = _open(split_files(examples, split)[0]).schema_arrow
     if label not in schema.names:
         raise InputError(
             f"split '{split}' has no column '{label}', which task.label names (it has: {', '.join(schema.names)}); "
@@ -200,15 +200,26 @@ def _read(dataset: Path, split: str, names: Sequence[str], wanted: Array) -> pa.
 
 def _batches(dataset: Path, split: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     for path in split_files(dataset, split):
+        file = _open(path)
+        absent = [name for name in names if name not in file.schema_arrow.names]
+        if absent:
+            raise InputError(f"'{path}' has no column '{absent[0]}', which is needed here; run the stage before again")
         try:
-            file = pq.ParquetFile(path)
-            absent = [name for name in names if name not in file.schema_arrow.names]
-            if absent:
-                raise InputError(f"'{path}' has no column '{absent[0]}', which the model takes; run ingest_data again")
             yield from file.iter_batches(_BATCH_ROWS, columns=names)
         except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"'{path}' cannot be read as Parquet: {reason}; run the stage before again") from error
+            raise _unreadable(path, error) from error
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).splitlines()[0]
+    return InputError(f"'{path}' cannot be read as Parquet: {reason}; run the stage before again")
 
 
 def _arrays(table: pa.Table, columns: Sequence[Column]) -> Arrays:
@@ -243,7 +254,7 @@ def _background(
 ) -> tuple[Arrays, str]:
     """Draws rows of the train split, or of the predicted one if there is none; rows that the model refuses are out."""
     source = _TRAIN if read_manifest(examples).splits.get(_TRAIN, 0) else split
-    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in split_files(examples, source))
+    rows = sum(_open(path).metadata.num_rows for path in split_files(examples, source))
     wanted = _sample(generator, rows, most)
     arrays = _arrays(_read(examples, source, [c.name for c in explained.columns], wanted), explained.columns)
     usable = np.isfinite(explained.predict(arrays)).all(1)

@@ -63,3 +63,20 @@ def predicted(kind: str) -> Path:
 def given(kind: str, output: Path) -> Given:
     """All that explain takes, of a task."""
     return Given(project(kind), trained(kind), project(kind).examples, predicted(kind), output)
+
+
+@functools.cache
+def grown(kind: str, model: str, calibration: str = "none") -> tuple[Path, Path]:
+    """A really trained ensemble of trees, and its predictions over the eval split."""
+    made = project(kind)
+    folder = made.folder / f"{model}-{calibration}"
+    made.train(folder, {"kind": model, "trees": 40}, {"calibration": calibration})
+    predict(str(made.examples), str(folder / "model"), "eval", ["label"], str(folder / "predicted"))
+    return folder / "model", folder / "predicted"
+
+
+def given_trees(kind: str, output: Path, model: str, calibration: str = "none") -> Given:
+    """All that explain takes, of an ensemble of trees."""
+    trained_there, predicted_there = grown(kind, model, calibration)
+    graph = str(project(kind).transform_graph)
+    return Given(project(kind), trained_there, project(kind).examples, predicted_there, output, graph)
