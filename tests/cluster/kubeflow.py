@@ -303,7 +303,7 @@ def dump(test: str) -> Path:
         of = ("-n", namespace)
         asked = {
             "pods.txt": ("get", "pods", "-o=wide"),
-            "described.txt": ("describe", "pods"),
+            "pods.yaml": ("get", "pods", "-o=yaml"),  # `describe` asks for the events of each: minutes for hundreds
             "events.txt": ("get", "events", "--sort-by=.lastTimestamp"),
             "workflows.yaml": ("get", "workflows", "-o=yaml"),
             "services.yaml": ("get", "inferenceservices,httproutes", "-o=yaml"),
