@@ -7,14 +7,14 @@ from typing import Any
 
 from components import images
 from components.model_store import ModelStore
-from components.settings import MlpModel, Section
+from components.settings import Section
 from components.spans import listing_digest, pinned_window, resolve
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
 SECTIONS = (
-    *("data", "task", "validation", "features", "model", "training"),
-    *("evaluation", "serving", "publication", "prices"),
+    *("data", "task", "validation", "features", "tuning", "training"),
+    *("evaluation", "explanation", "serving", "publication", "prices"),
 )
 
 
@@ -51,7 +51,8 @@ def prepare(
     source, store_uri = project.resolve(settings.data.source), project.resolve(settings.publication.store)
     files = resolve(source, settings.data.window)
     window = pinned_window(files)
-    arguments: dict[str, Any] = {name: _section(getattr(settings, name) or MlpModel()) for name in SECTIONS}
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in SECTIONS}
+    arguments["tuning"] = _section(settings.selection)
     arguments["data"] |= {"source": source, "window": window}
     arguments["publication"] |= {"store": store_uri}
     arguments |= {

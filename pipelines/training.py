@@ -5,6 +5,7 @@ from kfp import dsl
 from components.check_serving.component import check_serving
 from components.deploy_model.component import deploy_model
 from components.evaluate_model.component import evaluate_model
+from components.explain_model.component import explain_model
 from components.gate.component import gate
 from components.ingest_data.component import ingest_data
 from components.predict_batch.component import predict_batch
@@ -12,6 +13,7 @@ from components.publish_model.component import publish_model
 from components.report_run.component import report_run
 from components.train_model.component import train_model
 from components.transform_data.component import transform_data
+from components.tune_model.component import tune_model
 from components.validate_data.component import validate_data
 
 
@@ -22,9 +24,10 @@ def training(
     task: dict,
     validation: dict,
     features: dict,
-    model: dict,
+    tuning: dict,
     training: dict,
     evaluation: dict,
+    explanation: dict,
     serving: dict,
     publication: dict,
     prices: dict,
@@ -47,9 +50,10 @@ def training(
         task: section `task`.
         validation: section `validation`.
         features: section `features`.
-        model: section `model`.
+        tuning: section `tuning`, with candidates; section `model` is the only one, where there is one.
         training: section `training`.
         evaluation: section `evaluation`.
+        explanation: section `explanation`.
         serving: section `serving`.
         publication: section `publication`.
         prices: section `prices`.
@@ -100,12 +104,21 @@ def training(
             analysis_cache=analysis_cache,
         ).after(data_passed)
 
+        tuned = tune_model(
+            transformed=transformed.outputs["transformed"],
+            transform_graph=transformed.outputs["transform_graph"],
+            task=task,
+            tuning=tuning,
+            training=training,
+            user_module=user_module,
+            studies=analysis_cache,
+        )
         trained = train_model(
             transformed=transformed.outputs["transformed"],
             transform_graph=transformed.outputs["transform_graph"],
             schema=validated.outputs["schema"],
             task=task,
-            model=model,
+            model=tuned.outputs["model"],
             training=training,
             user_module=user_module,
         )
@@ -124,6 +137,15 @@ def training(
             name="model", verdict=evaluated.outputs["verdict"], reason=evaluated.outputs["reason"]
         ).set_display_name("model gate")
 
+        # Beside the way to the model store: nothing waits for it.
+        explain_model(
+            model=trained.outputs["trained"],
+            examples=examples,
+            predictions=predicted.outputs["predictions"],
+            transform_graph=transformed.outputs["transform_graph"],
+            task=task,
+            explanation=explanation,
+        )
         checked = check_serving(
             model=trained.outputs["trained"], predictions=predicted.outputs["predictions"], serving=serving
         )

@@ -21,8 +21,10 @@ SCHEMA = "schema.pbtxt"
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _PAGES = {
     "validate_data": ("validation.html", "Data validation"),
+    "tune_model": ("selection.html", "Model selection"),
     "train_model": ("training.html", "Training"),
     "evaluate_model": ("evaluation.html", "Model evaluation"),
+    "explain_model": ("explanation.html", "Explanation"),
     "check_serving": ("serving.html", "Serving check"),
     "deploy_model": ("deployment.html", "Deployment"),
 }

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]  # the first test b
 
 Built = Callable[[str], str]
 EXECUTED = (
-    "ingest-data", "validate-data", "gate", "transform-data", "train-model", "predict-batch", "predict-batch-2",
-    "evaluate-model", "gate-2", "publish-model",
+    "ingest-data", "validate-data", "gate", "transform-data", "tune-model", "train-model", "predict-batch",
+    "predict-batch-2", "evaluate-model", "explain-model", "gate-2", "publish-model",
 )  # fmt: skip
 
 

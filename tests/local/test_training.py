@@ -12,8 +12,8 @@ from components.model_store import ModelStore
 from tests.local.project import ROOT, command, newest_records, newest_run, run, write_project, write_span
 
 EXECUTED = (
-    "ingest-data", "validate-data", "gate", "transform-data", "train-model", "predict-batch", "predict-batch-2",
-    "evaluate-model", "gate-2", "publish-model",
+    "ingest-data", "validate-data", "gate", "transform-data", "tune-model", "train-model", "predict-batch",
+    "predict-batch-2", "evaluate-model", "explain-model", "gate-2", "publish-model",
 )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_a_run_publishes_a_model_with_its_reports(undisturbed: Path) -> None:
     assert {task: records[task].state for task in EXECUTED} == dict.fromkeys(EXECUTED, "succeeded")
     folder = newest_run(undisturbed)
     assert folder
-    for page in ("index", "validation", "training", "evaluation"):
+    for page in ("index", "validation", "selection", "training", "evaluation", "explanation"):
         text = (folder / "report" / f"{page}.html").read_text()
         assert "<html" in text
         assert "http://" not in text.replace("http://www.w3.org", "")
@@ -128,9 +128,11 @@ def test_a_kill_in_each_stage_changes_nothing(undisturbed: Path, tmp_path: Path)
         "ingest-data",
         "validate-data",
         "transform-data",
+        "tune-model",
         "train-model",
         "predict-batch-2",
         "evaluate-model",
+        "explain-model",
         "publish-model",
     ):
         code = _run_until_killed_in(project, task)

@@ -112,7 +112,7 @@ FAULTS = [
     ("name: shop", "\tname: shop", ""),
     ("task:", "training: {epochs: ten}\ntask:", "8:12: training.epochs: input should be a valid integer"),
     ("task:", "training: {epochs: 0}\ntask:", "8:12: training.epochs: input should be greater than 0 (got: 0)"),
-    ("task:", "model: {kind: forest}\ntask:", "8:9: model.kind: 'forest' is not one of 'linear', 'mlp', 'custom'"),
+    ("task:", "model: {kind: forest}\ntask:", "8:9: model.kind: 'forest' is not one of 'linear', 'mlp', 'wide_and_deep', 'boosted_trees', "),
     ("task:", "model: {kind: mlp, l2: 1}\ntask:", "8:20: model.l2: unknown key; known: kind, hidden_units"),
     ("task:", "? [a, b]\n: 1\ntask:", ""),
 ]  # fmt: skip
