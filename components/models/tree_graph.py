@@ -13,8 +13,8 @@ _ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold: what is nearer to 0 is 0
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision_type; the next two are what counts as missing
 _NOTHING_MISSING, _ZERO_MISSING, _NAN_MISSING = 0, 1, 2
 _LEAVES = 32  # bits of a word
-_TABLE_BYTES = 32 << 20
-_TABLE_ADVANTAGE = 10  # how much longer a step down a tree takes than a word of a vector
+_FULL_BYTES = 32 << 20
+_ADVANTAGE = 7  # how much longer a word takes that is found on its own
 _WORKING_VALUES = 1 << 18  # of one step over rows: 1 MiB, which the second-level cache holds
 
 
@@ -134,84 +134,119 @@ def _joined(arrays: Sequence[Matrix], kind: type[Any]) -> Matrix:
     return np.concatenate([np.zeros(0, kind), *arrays]).astype(kind)
 
 
-def graph_of(ensemble: Ensemble) -> "Bitvectors":
-    """Lays an ensemble out."""
-    return Bitvectors(ensemble)
-
-
-class Bitvectors(tf.Module):  # type: ignore[misc]
+class TreeGraph(tf.Module):  # type: ignore[misc]
     """Rules leaves out: each feature's value allows some leaves, a bit each, and one remains of every tree.
 
-    Its time does not depend on the depth, but on the number of features. Source: Lucchese et al.: QuickScorer, SIGIR
-    2015. Here a vector holds all that is known of one feature, since LightGBM has 255 thresholds of it at most.
+    Its time does not depend on the depth. Source: Lucchese et al.: QuickScorer, SIGIR 2015. Here a vector holds all
+    that is known of one feature, since LightGBM has 255 thresholds of it at most.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
-        """Makes the table: what each interval between thresholds, or set of categories, allows in all trees."""
+        """Makes the table: which leaves each interval between thresholds, or kind of category, allows."""
         super().__init__()
         trees = _by_output(ensemble)
         leaves = _Leaves(trees, ensemble.outputs)
-        numbers: list[tuple[int, int, Matrix, Matrix]] = []
-        categories: list[tuple[int, Matrix, Matrix]] = []
-        for (column, missing), nodes in _groups(trees).items():
-            if column < ensemble.number_columns:
-                numbers.append((column, missing, *leaves.by_number(nodes)))
-            else:
-                categories.append((column - ensemble.number_columns, *leaves.by_category(nodes)))
-        tables = [table for *_, table in numbers] + [table for *_, table in categories]
+        groups = _groups(trees)
+        numbers = [(key, *leaves.by_number(groups[key])) for key in groups if key[0] < ensemble.number_columns]
+        categories = [(key, *leaves.by_category(groups[key])) for key in groups if key[0] >= ensemble.number_columns]
+        tables = [table for *_, table in (*numbers, *categories)] or [leaves.all[None]]
         starts = _starts(tables)
-        self._table = tf.constant(np.concatenate(tables).view(np.int32))
-        self._values = tf.constant(leaves.values.ravel())
-        self._offsets = np.arange(len(leaves.values), dtype=np.int32) * (_LEAVES + 1)
         self._outputs = ensemble.outputs
+        self._values = tf.constant(leaves.values.ravel())
+        self._offsets = np.arange(len(leaves.all), dtype=np.int32) * (_LEAVES + 1)
+        sparse = _Sparse(tables, starts, leaves.all)
+        is_full = len(tables) <= _ADVANTAGE * sparse.depth and starts[-1] * leaves.all.nbytes <= _FULL_BYTES
+        self._table: _Full | _Sparse = _Full(tables) if is_full else sparse
 
-        self._number_columns = [column for column, *_ in numbers]
-        self._missing = np.array([[missing] for _, missing, *_ in numbers])
-        self._thresholds = tf.constant(_padded([thresholds for _, _, thresholds, _ in numbers]))
+        self._number_columns = [column for (column, _), *_ in numbers]
+        self._missing = np.array([[missing] for (_, missing), *_ in numbers])
+        self._thresholds = tf.constant(_padded([thresholds for _, thresholds, _ in numbers]))
         self._number_starts = starts[: len(numbers), None]
         self._missing_starts = self._number_starts + np.array([[len(table) - 1] for *_, table in numbers], np.int32)
 
-        self._category_columns = [column for column, *_ in categories]
-        kinds = [start + kinds for start, (_, kinds, _) in zip(starts[len(numbers) :], categories, strict=True)]
+        self._category_columns = [column - ensemble.number_columns for (column, _), *_ in categories]
+        kinds = [start + kinds for start, (_, kinds, _) in zip(starts[len(numbers) :], categories, strict=False)]
         self._kinds = tf.constant(_joined(kinds, np.int32))
         self._kind_starts = _starts(kinds)[:, None]
         self._others = np.array([[len(some) - 1] for some in kinds], np.int32)
 
-    @property
-    def table_bytes(self) -> int:
-        """What the vectors take."""
-        return 4 * int(self._table.shape.num_elements())
-
     def __call__(self, numbers: Any, categories: Any) -> Any:
         """Adds the trees' values up: float32 [rows, outputs]."""
-        entries = tf.concat([self._number_entries(numbers), self._category_entries(categories)], 0)
-        per_row = entries.shape[0] * self._table.shape[1]
-        return _in_steps(self._few_rows, [tf.transpose(entries)], per_row, self._outputs)
+        entries = [*self._number_entries(numbers), *self._category_entries(categories)]
+        entries = entries or [tf.zeros([1, tf.shape(numbers)[0]], tf.int32)]
+        per_row = self._table.depth * len(self._offsets)
+        return _in_steps(self._few_rows, tf.transpose(tf.concat(entries, 0)), per_row, self._outputs)
 
-    def _number_entries(self, numbers: Any) -> Any:
-        """Gives rows of the table, [features, rows]."""
+    def _number_entries(self, numbers: Any) -> list[Any]:
+        """Gives rows of the table, [features, rows], if numbers are compared."""
         if not self._number_columns:
-            return tf.zeros([0, tf.shape(numbers)[0]], tf.int32)
+            return []
         values, is_missing = _known(tf.gather(tf.transpose(numbers), self._number_columns), self._missing)
         below = tf.raw_ops.LowerBound(sorted_inputs=self._thresholds, values=values)
-        return tf.where(is_missing, self._missing_starts, below + self._number_starts)
+        return [tf.where(is_missing, self._missing_starts, below + self._number_starts)]
 
-    def _category_entries(self, categories: Any) -> Any:
-        """Gives rows of the table, [features, rows]."""
+    def _category_entries(self, categories: Any) -> list[Any]:
+        """Gives rows of the table, [features, rows], if categories are."""
         if not self._category_columns:
-            return tf.zeros([0, tf.shape(categories)[0]], tf.int32)
+            return []
         ids = tf.gather(tf.transpose(categories), self._category_columns)
         ids = tf.where((ids >= 0) & (ids < self._others), ids, self._others)
-        return tf.gather(self._kinds, ids + self._kind_starts)
+        return [tf.gather(self._kinds, ids + self._kind_starts)]
 
     def _few_rows(self, entries: Any) -> Any:
-        vectors = tf.gather(self._table, tf.transpose(entries))
-        while vectors.shape[0] > 1:
-            half = (vectors.shape[0] + 1) // 2  # of an odd number one is in both halves, which changes nothing
-            vectors = tf.bitwise.bitwise_and(vectors[:half], vectors[-half:])
+        words = self._table.remaining(tf.transpose(entries))
         # The number of the only bit; 32 in a word that has none.
-        leaf = tf.cast(tf.raw_ops.PopulationCount(x=vectors[0] - 1), tf.int32)
+        leaf = tf.cast(tf.raw_ops.PopulationCount(x=words - 1), tf.int32)
         return _added_up(tf.gather(self._values, leaf + self._offsets), self._outputs)
+
+
+class _Full(tf.Module):  # type: ignore[misc]
+    """Vectors of all trees for each feature: copied fast, and many where features are."""
+
+    def __init__(self, tables: list[Matrix]) -> None:
+        """Puts the features' tables one below the other."""
+        super().__init__()
+        self.depth = len(tables)
+        self._vectors = tf.constant(np.concatenate(tables).view(np.int32))
+
+    def remaining(self, entries: Any) -> Any:
+        """Gives [rows, words] for rows of the tables, [features, rows]."""
+        return _intersection(tf.gather(self._vectors, entries))
+
+
+class _Sparse(tf.Module):  # type: ignore[misc]
+    """Words of the trees that know a feature only, each found on its own."""
+
+    def __init__(self, tables: list[Matrix], starts: Matrix, leaves: Matrix) -> None:
+        """Takes out the columns that rule a leaf out; a word in which there is none keeps one."""
+        super().__init__()
+        segments: list[Matrix] = []
+        found: list[list[tuple[int, int]]] = [[] for _ in leaves]
+        place = 0
+        decides = [(table != leaves).any(axis=0) for table in tables]
+        decides[0] |= ~np.any(decides, axis=0)
+        for feature, (table, start) in enumerate(zip(tables, starts, strict=True)):
+            for word in np.flatnonzero(decides[feature]):
+                found[word].append((feature, place - start))
+                place += len(table)
+            segments.append(table[:, decides[feature]].T.ravel())
+        self.depth = max(map(len, found))
+        padded = np.array([some + [some[0]] * (self.depth - len(some)) for some in found], np.int32)
+        self._features, self._bases = tf.constant(padded[..., 0].T), tf.constant(padded[..., 1].T[..., None])
+        self._vectors = tf.constant(np.concatenate(segments).view(np.int32))
+
+    def remaining(self, entries: Any) -> Any:
+        """Gives [rows, words] for rows of the tables, [features, rows]."""
+        places = tf.gather(entries, self._features) + self._bases
+        return tf.transpose(_intersection(tf.gather(self._vectors, places)))
+
+
+def _intersection(vectors: Any) -> Any:
+    """Gives the bits that all have, of [vectors, …]."""
+    while vectors.shape[0] > 1:
+        half = (vectors.shape[0] + 1) // 2  # of an odd number one is in both halves, which changes nothing
+        vectors = tf.bitwise.bitwise_and(vectors[:half], vectors[-half:])
+    return vectors[0]
 
 
 class _Leaves:
@@ -225,21 +260,21 @@ class _Leaves:
             -(-max(sum(map(_words, trees[start : start + each])) for start in range(0, len(trees), each)) // 16) * 16
         )
         self.values = np.zeros((outputs * width, _LEAVES + 1), np.float32)
-        self._all = np.zeros(outputs * width, np.uint32)
+        self.all = np.zeros(outputs * width, np.uint32)
         self._trees = trees
         self._places: list[slice] = []
         for number, tree in enumerate(trees):
             start = self._places[-1].stop if number % each else number // each * width
             place = slice(start, start + _words(tree))
             self._places.append(place)
-            self._all[place] = _bits(np.arange(len(tree.values)), _words(tree))
-            self.values[place, :_LEAVES].flat[: len(tree.values)] = tree.values
+            self.all[place] = _bits(np.arange(len(tree.values)), _words(tree))
+            self.values[place, :_LEAVES].flat[: len(tree.values)] = tree.values[_leaves_in_order(tree)]
         self._below = [_leaves_below(tree) for tree in trees]
 
     def by_number(self, nodes: list[tuple[int, int]]) -> tuple[Matrix, Matrix]:
         """Gives thresholds, sorted, and what is allowed up to each, above all, and where the number is missing."""
         thresholds = np.unique([self._trees[tree].splits[node].threshold for tree, node in nodes])
-        table = np.tile(self._all, (len(thresholds) + 2, 1))
+        table = np.tile(self.all, (len(thresholds) + 2, 1))
         for tree, node in nodes:
             split, place, (left, right) = self._trees[tree].splits[node], self._places[tree], self._below[tree][node]
             after = np.searchsorted(thresholds, split.threshold) + 1
@@ -256,7 +291,7 @@ class _Leaves:
         for index, (tree, node) in enumerate(nodes):
             goes_left[self._trees[tree].splits[node].categories, index] = True
         _, first, kinds = np.unique(np.packbits(goes_left, axis=1), axis=0, return_index=True, return_inverse=True)
-        table = np.tile(self._all, (len(first), 1))
+        table = np.tile(self.all, (len(first), 1))
         for index, (tree, node) in enumerate(nodes):
             place, (left, right) = self._places[tree], self._below[tree][node]
             table[:, place] &= ~np.where(goes_left[first, index, None], right, left)
@@ -271,19 +306,18 @@ def _known(values: Any, missing: Matrix) -> tuple[Any, Any]:
     return values, (is_nan & (missing == _NAN_MISSING)) | is_zero
 
 
-def _in_steps(function: Callable[..., Any], arrays: list[Any], per_row: int, outputs: int) -> Any:
+def _in_steps(function: Callable[[Any], Any], rows: Any, per_row: int, outputs: int) -> Any:
     """Calls a function with a few rows at a time, so that what it makes stays in the processor's cache."""
-    rows, step = tf.shape(arrays[0])[0], max(1, _WORKING_VALUES // per_row)
+    count, step = tf.shape(rows)[0], max(1, _WORKING_VALUES // per_row)
 
     def some(start: Any, results: Any) -> tuple[Any, Any]:
-        part = function(*(array[start : start + step] for array in arrays))
-        return start + step, results.write(start // step, part)
+        return start + step, results.write(start // step, function(rows[start : start + step]))
 
     def all_rows() -> Any:
-        results = tf.TensorArray(tf.float32, -(-rows // step), element_shape=[None, outputs], infer_shape=False)
-        return tf.while_loop(lambda start, _: start < rows, some, (0, results), parallel_iterations=1)[1].concat()
+        results = tf.TensorArray(tf.float32, -(-count // step), element_shape=[None, outputs], infer_shape=False)
+        return tf.while_loop(lambda start, _: start < count, some, (0, results), parallel_iterations=1)[1].concat()
 
-    return tf.cond(rows <= step, lambda: function(*arrays), all_rows)
+    return tf.cond(count <= step, lambda: function(rows), all_rows)
 
 
 def _added_up(values: Any, outputs: int) -> Any:
@@ -307,22 +341,26 @@ def _groups(trees: list[Tree]) -> dict[tuple[int, int], list[tuple[int, int]]]:
     return groups
 
 
-def _depth(tree: Tree) -> int:
-    depths = [1] * len(tree.splits)
-    for node, split in enumerate(tree.splits):  # a split comes before those below it
-        for child in (split.left, split.right):
-            if child >= 0:
-                depths[child] = depths[node] + 1
-    return max(depths, default=0)
+def _leaves_in_order(tree: Tree) -> list[int]:
+    """Gives the leaves from left to right, so that those of a subtree are neighbours."""
+    order, pending = [], [0 if tree.splits else ~0]
+    while pending:
+        node = pending.pop()
+        if node < 0:
+            order.append(~node)
+        else:
+            pending += [tree.splits[node].right, tree.splits[node].left]
+    return order
 
 
 def _leaves_below(tree: Tree) -> list[tuple[Matrix, Matrix]]:
     """Gives the bits of the leaves to the left and to the right of each split."""
+    position = np.argsort(_leaves_in_order(tree))
     below: list[list[int]] = [[] for _ in tree.splits]
     sides = []
     for node in range(len(tree.splits) - 1, -1, -1):
         split = tree.splits[node]
-        left, right = ([~child] if child < 0 else below[child] for child in (split.left, split.right))
+        left, right = ([position[~child]] if child < 0 else below[child] for child in (split.left, split.right))
         below[node] = left + right
         sides.append((_bits(left, _words(tree)), _bits(right, _words(tree))))
     return sides[::-1]

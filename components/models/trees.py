@@ -14,7 +14,7 @@ from components.errors import InputError
 from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, Progress
 from components.models.examples import Matrix
 from components.models.fitting import class_weights
-from components.models.tree_graph import Ensemble, graph_of
+from components.models.tree_graph import Ensemble, TreeGraph
 from components.settings import BoostedTreesModel, RandomForestModel
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Trees(FittedModel):
         self._texts = texts
         self._ensemble = Ensemble.read(texts, number_columns)
         self._gives_shares = gives_shares
-        self._graph = graph_of(self._ensemble)
+        self._graph = TreeGraph(self._ensemble)
 
     def __call__(self, numbers: Any, categories: Any) -> Any:
         """Predicts transformed rows; see FittedModel."""
