@@ -16,6 +16,7 @@ def explain_model(
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
     transform_graph: dsl.Input[dsl.Artifact] = None,
+    schema: dsl.Input[dsl.Artifact] = None,
 ):
     """Tells which features predictions rest on, row by row and over all, and where the model is weakest.
 
@@ -29,6 +30,7 @@ def explain_model(
         metrics: rows explained, how exactly contributions add up, slices in which the model is weak.
         report: self-contained page.
         transform_graph: that transform_data wrote; trees are explained by their own structure if it is given.
+        schema: directory with `schema.pbtxt`; the report writes times as such if it is given.
     """
     from components.explain_model.explaining import explain
     from components.settings import Explanation, Task
@@ -38,6 +40,7 @@ def explain_model(
         figures = explain(
             model.path,
             transform_graph.path if transform_graph else "",
+            schema.path if schema else "",
             examples.path,
             predictions.path,
             Task.model_validate(task),

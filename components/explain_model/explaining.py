@@ -21,6 +21,7 @@ from components.settings import Explanation, Task
 def explain(
     model: str,
     transform_graph: str,
+    schema: str,
     examples: str,
     predictions: str,
     task: Task,
@@ -40,7 +41,8 @@ def explain(
     """
     started = time.monotonic()
     explained = Explained(Path(model))
-    material = read_material(explained, Path(examples), Path(predictions), task, explanation)
+    described = Path(schema) if schema else None
+    material = read_material(explained, Path(examples), Path(predictions), described, task, explanation)
     contributions = _contributions(explained, material, Path(model), transform_graph, explanation)
     require_sums(contributions)
     weak = _weak_slices(material, explained.spec.label, explanation)
@@ -93,6 +95,7 @@ def _weak_slices(material: Material, label: Label, explanation: Explanation) -> 
         None if several else labels,
         explanation.min_slice_rows,
         explanation.seed,
+        material.times,
     )
 
 

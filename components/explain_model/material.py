@@ -14,13 +14,14 @@ from components.artifacts import read_manifest, split_files
 from components.errors import DataRejectedError, InputError
 from components.model_spec import ModelSpec, read_spec
 from components.rows import Arrays, raw_arrays
-from components.schema import Column
+from components.schema import Column, columns, parse_schema
 from components.serving_model import ServingModel
 from components.settings import Explanation, Task
 from components.shapley import Array
 
 MOST_JUDGED = 200_000
 """Rows in which weak slices are looked for, at most."""
+_SCHEMA = "schema.pbtxt"
 _REJECTED = "rejected"
 _ROW = "row"
 _TRAIN = "train"
@@ -75,6 +76,8 @@ class Material:
     background: Arrays
     """Rows to compare with, in random order."""
     background_split: str
+    times: frozenset[str] = frozenset()
+    """Features that count seconds since 1970."""
 
     @property
     def explained_rows(self) -> Arrays:
@@ -89,9 +92,11 @@ class Material:
 
 
 def read_material(
-    explained: Explained, examples: Path, predictions: Path, task: Task, explanation: Explanation
+    explained: Explained, examples: Path, predictions: Path, schema: Path | None, task: Task, explanation: Explanation
 ) -> Material:
     """Reads the rows that were predicted, and what came true.
+
+    The schema tells which features are times; without it, none is taken for one.
 
     Raises:
         InputError: the predictions are another model's or of other rows, or a column is absent.
@@ -109,6 +114,7 @@ def read_material(
     judged = _arrays(table, explained.columns)
     scores = explained.predict(judged)
     _compare(predictions, split, positions, scores, explained)
+    rows_to_explain = _sample(generator, len(positions), explanation.rows)
     background, background_split = _background(explained, examples, split, explanation.background_rows, generator)
     return Material(
         split=split,
@@ -117,9 +123,10 @@ def read_material(
         positions=positions,
         scores=scores,
         labels=_floats(spec.label.encode(table[label.name].combine_chunks())),
-        explained=_sample(generator, len(positions), explanation.rows),
+        explained=rows_to_explain,
         background=background,
         background_split=background_split,
+        times=_times(schema) if schema else frozenset(),
     )
 
 
@@ -161,6 +168,11 @@ def _predicted(predictions: Path, spec: ModelSpec) -> tuple[str, int, Array]:
         parts = [batch.column(0).to_numpy() for batch in _batches(predictions, _REJECTED, [_ROW])]
         rejected = np.sort(np.concatenate(parts))
     return split, manifest.splits[split], rejected
+
+
+def _times(schema: Path) -> frozenset[str]:
+    described = columns(parse_schema((schema / _SCHEMA).read_text(encoding="utf-8")))
+    return frozenset(name for name, column in described.items() if column.is_time)
 
 
 def _label_type(examples: Path, split: str, label: str) -> pa.DataType:

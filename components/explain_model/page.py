@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from components.explain_model.contributions import Contributions
 from components.explain_model.material import Material, losses
-from components.explain_model.weak_slices import MISSING, Search, text_of
+from components.explain_model.texts import MISSING, missing, text_of
+from components.explain_model.weak_slices import Search
 from components.features import Label
 from components.model_spec import ModelSpec
 from components.reports import render
-from components.rows import marker
 from components.settings import Explanation
 from components.shapley import Array
 
@@ -68,6 +67,8 @@ class Dependence:
     points: Sequence[tuple[float, float]]
     bars: Sequence[Bar]
     x: tuple[float, float]
+    ends: tuple[str, str]
+    """The limits of x as text."""
     y: tuple[float, float]
 
 
@@ -151,20 +152,11 @@ def _shades(values: Array) -> Array:
     shades = np.full(len(values), -1)
     if values.dtype == object:
         return shades
-    known = ~_missing(values)
+    known = ~missing(values)
     if known.any():
         edges = np.quantile(values[known].astype(np.float64), np.arange(1, _SHADES) / _SHADES)
         shades[known] = np.searchsorted(edges, values[known])
     return shades
-
-
-def _missing(values: Array) -> Array:
-    missing: Array = np.isnan(values) if values.dtype.kind == "f" else values == marker(_dtype(values))
-    return missing
-
-
-def _dtype(values: Array) -> str:
-    return "string" if values.dtype == object else "int64"
 
 
 def _swarm(x: Array, shades: Array) -> list[Dot]:
@@ -182,32 +174,37 @@ def _swarm(x: Array, shades: Array) -> list[Dot]:
 def _dependences(material: Material, contributions: Contributions) -> list[Dependence]:
     rows = material.explained_rows
     chosen = [feature for feature in contributions.order if contributions.importance[feature] > 0][:DEPENDENCES]
+    names = [contributions.features[feature] for feature in chosen]
     return [
-        _dependence(name, rows[name], contributions.shares[:, feature])
-        for feature in chosen
-        for name in [contributions.features[feature]]
+        _dependence(name, rows[name], contributions.shares[:, feature], name in material.times)
+        for name, feature in zip(names, chosen, strict=True)
     ]
 
 
-def _dependence(name: str, values: Array, shares: Array) -> Dependence:
-    missing = _missing(values)
-    known = values[~missing]
+def _dependence(name: str, values: Array, shares: Array, is_time: bool) -> Dependence:
+    absent = missing(values)
+    known = values[~absent]
     limits = _span(shares)
     if values.dtype == object or len(np.unique(known)) <= _FEW_VALUES:
-        return Dependence(name, [], _bars(values, missing, shares), (0, 1), limits)
-    numbers = known.astype(np.float64)
-    bars = [_bar(MISSING, shares[missing])] if missing.any() else []
-    points = list(zip(numbers.tolist(), shares[~missing].tolist(), strict=True))
-    return Dependence(name, points, bars, (float(numbers.min()), float(numbers.max())), limits)
+        return Dependence(name, [], _bars(values, absent, shares, is_time), (0, 1), ("", ""), limits)
+    low, high = known.min(), known.max()
+    return Dependence(
+        name=name,
+        points=list(zip(known.astype(float).tolist(), shares[~absent].tolist(), strict=True)),
+        bars=[_bar(MISSING, shares[absent])] if absent.any() else [],
+        x=(float(low), float(high)),
+        ends=(text_of(low, is_time), text_of(high, is_time)),
+        y=limits,
+    )
 
 
-def _bars(values: Array, missing: Array, shares: Array) -> list[Bar]:
+def _bars(values: Array, absent: Array, shares: Array, is_time: bool) -> list[Bar]:
     present, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if values.dtype.kind == "f" and missing.any():  # numpy takes all NaN for one value, the last
-        codes[missing] = len(present) - 1
+    if values.dtype.kind == "f" and absent.any():  # numpy takes all NaN for one value, the last
+        codes[absent] = len(present) - 1
     frequent = np.argsort(-counts, kind="stable")
     shown = frequent[: _MOST_BARS - 1] if len(frequent) > _MOST_BARS else frequent
-    bars = [_bar(_text(values[codes == code][0]), shares[codes == code]) for code in shown.tolist()]
+    bars = [_bar(text_of(present[code], is_time), shares[codes == code]) for code in shown.tolist()]
     bars.sort(key=lambda bar: -bar.mean)
     rest = ~np.isin(codes, shown)
     if rest.any():
@@ -218,14 +215,6 @@ def _bars(values: Array, missing: Array, shares: Array) -> list[Bar]:
 def _bar(text: str, shares: Array) -> Bar:
     reach = _Z * shares.std(ddof=1) / np.sqrt(len(shares)) if len(shares) > 1 else 0.0
     return Bar(text, len(shares), float(shares.mean()), float(reach))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return text_of(value) or MISSING
-    if value != value or value == marker("int64"):
-        return MISSING
-    return f"{value:,.6g}" if isinstance(value, float | np.floating) else f"{value}"
 
 
 def _stories(material: Material, contributions: Contributions, label: Label) -> list[RowStory]:
@@ -262,7 +251,8 @@ def _story(title: str, row: int, material: Material, contributions: Contribution
     reference, steps = at, []
     for feature in order[:_STEPS].tolist():
         name = contributions.features[feature]
-        steps.append(Step(f"{name} = {_text(rows[name][row])}", at, at + float(shares[feature])))
+        value = text_of(rows[name][row], name in material.times)
+        steps.append(Step(f"{name} = {value}", at, at + float(shares[feature])))
         at = steps[-1].end
     if len(order) > _STEPS:
         rest = float(shares[order[_STEPS:]].sum())

@@ -5,12 +5,12 @@ Machine Intelligence 2020), as LightGBM computes it, gives each transformed feat
 features that are made of one raw column are added up. A feature that is made of several, such as a cross, counts for
 each of them in equal parts, which is how Shapley values divide what players only achieve together.
 
-The margin is the sum over the trees. A share of it becomes one of the prediction by the mean slope of the link function
-on the way from the reference's margin to the row's, so that the sum is still the difference: the rescale rule by which
-Shapley values are passed through a link (Chen, Lundberg, Lee, Explaining a series of models by propagating Shapley
-values, Nature Communications 2022). Of several classes, whose margins move together, it is the mean gradient on the
-straight way (Aumann-Shapley). The reference is what the model gives at its mean margin over the rows that the trees
-learned from.
+The margin is the sum over the trees, or their mean in a forest. A share of it becomes one of the prediction by the mean
+slope of the link function on the way from the reference's margin to the row's, so that the sum is still the difference:
+the rescale rule by which Shapley values are passed through a link (Chen, Lundberg, Lee, Explaining a series of models
+by propagating Shapley values, Nature Communications 2022). Of several classes, whose margins move together, it is the
+mean gradient on the straight way (Aumann-Shapley). The reference is what the model gives at its mean margin over the
+rows that the trees learned from.
 """
 
 from dataclasses import dataclass, replace
@@ -29,6 +29,8 @@ from components.shapley import Array
 
 TREES = "trees.txt"
 """The ensemble in LightGBM's text format, beside a model's spec.json; where each class has its own: trees-0.txt, …"""
+_AVERAGE = "average_output"
+"""In the head of a forest, whose trees are averaged."""
 _LINK_ROWS = 5_000
 _TOLERANCE = 1e-4
 _SURE = 1e-7
@@ -61,9 +63,13 @@ class Ensemble:
         self._packing = Packing(self._graph.spec)
         self._tensor = tf.constant
         self._boosters: list[Any] = []
+        self._scale = 1.0
         for path in tree_files(model):
             try:
                 self._boosters.append(lightgbm.Booster(model_file=str(path)))
+                if _AVERAGE in path.read_text(encoding="utf-8").partition("\n\n")[0]:
+                    # LightGBM gives sums all the same, of margins and of shares.
+                    self._scale = 1 / self._boosters[-1].current_iteration()
             except lightgbm.basic.LightGBMError as error:
                 reason = str(error).splitlines()[0]
                 raise InputError(f"'{path}' is damaged: {reason}; export the model again") from error
@@ -85,15 +91,15 @@ class Ensemble:
         return matrix
 
     def margins(self, features: Array) -> Array:
-        """Gives the sums over the trees, float64 [rows, outputs]."""
+        """Gives what the trees say together, float64 [rows, outputs]."""
         parts = [np.asarray(booster.predict(features, raw_score=True)) for booster in self._boosters]
-        return np.concatenate([part.reshape(len(features), -1) for part in parts], axis=1)
+        return self._scale * np.concatenate([part.reshape(len(features), -1) for part in parts], axis=1)
 
     def shares(self, features: Array) -> tuple[Array, Array]:
         """Gives the features' shares of the margins, [rows, outputs, features], and the mean margins, [outputs]."""
         parts = [np.asarray(booster.predict(features, pred_contrib=True)) for booster in self._boosters]
         width = features.shape[1] + 1
-        shares = np.concatenate([part.reshape(len(features), -1, width) for part in parts], axis=1)
+        shares = self._scale * np.concatenate([part.reshape(len(features), -1, width) for part in parts], axis=1)
         return shares[:, :, :-1], shares[0, :, -1]
 
 
@@ -163,12 +169,12 @@ def _weights(columns_of: list[list[str]], names: list[str]) -> Array:
 
 @dataclass(frozen=True)
 class Link:
-    """From margins, the sums over the trees, to predictions."""
+    """From margins to predictions."""
 
     kind: str
     """Of the label."""
     of_shares: bool = False
-    """The sums are shares of the classes, as a forest gives them, not logits."""
+    """The margins are shares of the classes, as a forest gives them, not logits."""
     slope: float = 1.0
     """Of the logit in the calibrated logit, or of the value in the label's unit."""
     offset: float = 0.0

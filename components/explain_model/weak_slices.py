@@ -6,7 +6,7 @@ and tested on the other, so that a difference that is chance in the first is not
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,10 +14,10 @@ import numpy as np
 from scipy import stats
 from sklearn.tree import DecisionTreeRegressor
 
-from components.rows import Arrays, marker
+from components.explain_model.texts import MISSING, missing, text_of
+from components.rows import Arrays
 from components.shapley import Array
 
-MISSING = "(missing)"
 _HALF = 0.5
 _SIGNIFICANCE = 0.01
 _SMALLEST_EFFECT = 0.2
@@ -79,7 +79,13 @@ class Search:
 
 
 def find(
-    arrays: Arrays, losses: Array, predicted: Array | None, actual: Array | None, min_rows: int, seed: int
+    arrays: Arrays,
+    losses: Array,
+    predicted: Array | None,
+    actual: Array | None,
+    min_rows: int,
+    seed: int,
+    times: Collection[str] = (),
 ) -> Search:
     """Looks for slices in which the loss is high.
 
@@ -90,29 +96,35 @@ def find(
         actual: [rows].
         min_rows: of a slice.
         seed: of the halves.
+        times: columns that count seconds since 1970.
     """
     rows = len(losses)
     if rows < 4 * min_rows:
         return Search([], rows, float(losses.mean()) if rows else 0.0, too_few=True)
     finding = np.random.default_rng(seed).random(rows) < _HALF
-    conditions = _conditions(arrays, losses, finding, max(1, min_rows // 2))
+    conditions = _conditions(arrays, losses, finding, max(1, min_rows // 2), times)
     candidates = _candidates(conditions, losses, finding, max(1, min_rows // 2))
     found: list[WeakSlice] = []
-    masks: list[Array] = []
+    told: list[tuple[list[Condition], Array]] = []
     for terms, holds in _confirmed(candidates, losses, ~finding):
-        if len(found) < _MOST_REPORTED and not any(_overlap(holds, other) > _MOST_OVERLAP for other in masks):
-            masks.append(holds)
+        if len(found) < _MOST_REPORTED and not any(_same(terms, holds, *other) for other in told):
+            told.append((terms, holds))
             found.append(_measured(terms, holds, losses, ~finding, predicted, actual))
     found.sort(key=lambda one: -one.effect)
     return Search(found, rows, float(losses.mean()), too_few=False)
 
 
-def _conditions(arrays: Arrays, losses: Array, finding: Array, min_rows: int) -> list[Condition]:
+def _conditions(
+    arrays: Arrays, losses: Array, finding: Array, min_rows: int, times: Collection[str]
+) -> list[Condition]:
     """Lists terms on each column that enough rows fulfil, but not most: then the others are the exception."""
     conditions: list[Condition] = []
     most = _LARGEST_SHARE * finding.sum()
     for name, values in arrays.items():
-        found = _of_category(name, values) if values.dtype == object else _of_number(name, values, losses, finding)
+        if values.dtype == object:
+            found = _of_category(name, values)
+        else:
+            found = _of_number(name, values, losses, finding, name in times)
         conditions += [one for one in found if min_rows <= one.holds[finding].sum() <= most]
     return conditions
 
@@ -120,30 +132,30 @@ def _conditions(arrays: Arrays, losses: Array, finding: Array, min_rows: int) ->
 def _of_category(name: str, values: Array) -> list[Condition]:
     present, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     frequent = np.argsort(-counts, kind="stable")[:_MOST_VALUES]
-    return [
-        Condition(name, f"{name} = {text_of(present[code]) or MISSING}", codes == code) for code in frequent.tolist()
-    ]
+    return [Condition(name, f"{name} = {text_of(present[code])}", codes == code) for code in frequent.tolist()]
 
 
-def _of_number(name: str, values: Array, losses: Array, finding: Array) -> list[Condition]:
+def _of_number(name: str, values: Array, losses: Array, finding: Array, is_time: bool) -> list[Condition]:
     """Cuts the column where a shallow tree would to set high losses apart; a few values are conditions themselves."""
-    missing = np.isnan(values) if values.dtype.kind == "f" else values == marker("int64")
-    conditions = [Condition(name, f"{name} = {MISSING}", missing)]
-    known = values[~missing & finding].astype(np.float64)
-    distinct = np.unique(known[:: max(1, len(known) // 10_000)])
+    absent = missing(values)
+    conditions = [Condition(name, f"{name} = {MISSING}", absent)]
+    known = values[~absent & finding].astype(np.float64)
+    distinct = np.unique(values[~absent & finding][:: max(1, len(known) // 10_000)])
     if len(distinct) <= _MOST_EDGES + 1:
-        return conditions + [Condition(name, f"{name} = {value:.7g}", values == value) for value in distinct]
+        return conditions + [Condition(name, f"{name} = {text_of(one, is_time)}", values == one) for one in distinct]
     tree = DecisionTreeRegressor(max_leaf_nodes=_MOST_EDGES + 1, min_samples_leaf=max(1, len(known) // 50))
-    tree.fit(known[:, None], losses[~missing & finding])
-    cuts = tree.tree_.threshold[tree.tree_.feature >= 0]
-    # Rounded, so that the text says what holds.
-    edges = sorted({math.ceil(cut) if values.dtype.kind == "i" else float(f"{cut:.6g}") for cut in cuts.tolist()})
-    for edge in edges:
-        conditions.append(Condition(name, f"{name} < {edge}", ~missing & (values < edge)))
-        conditions.append(Condition(name, f"{name} ≥ {edge}", ~missing & (values >= edge)))
-    for low, high in pairwise(edges):
-        inside = ~missing & (values >= low) & (values < high)
-        conditions.append(Condition(name, f"{low} ≤ {name} < {high}", inside))
+    tree.fit(known[:, None], losses[~absent & finding])
+    cuts = tree.tree_.threshold[tree.tree_.feature >= 0].tolist()
+    # Rounded up to what the text says: to whole numbers, whole minutes, or six digits.
+    step = 60 if is_time else 1
+    edges = sorted({math.ceil(cut / step) * step if values.dtype.kind == "i" else float(f"{cut:.6g}") for cut in cuts})
+    texts = [text_of(edge, is_time) for edge in edges]
+    for edge, text in zip(edges, texts, strict=True):
+        conditions.append(Condition(name, f"{name} < {text}", ~absent & (values < edge)))
+        conditions.append(Condition(name, f"{name} ≥ {text}", ~absent & (values >= edge)))
+    for (low, low_text), (high, high_text) in pairwise(zip(edges, texts, strict=True)):
+        inside = ~absent & (values >= low) & (values < high)
+        conditions.append(Condition(name, f"{low_text} ≤ {name} < {high_text}", inside))
     return conditions
 
 
@@ -238,10 +250,8 @@ def _measured(
     )
 
 
-def _overlap(one: Array, other: Array) -> float:
-    return float((one & other).sum() / max((one | other).sum(), 1))
-
-
-def text_of(value: bytes) -> str:
-    """Gives a category's value as text."""
-    return value.decode(errors="replace")
+def _same(terms: Sequence[Condition], holds: Array, other_terms: Sequence[Condition], other_holds: Array) -> bool:
+    """Tells whether slices are hardly different: about the same rows, or values of the same columns that overlap."""
+    both, either = int((holds & other_holds).sum()), int((holds | other_holds).sum())
+    columns, other_columns = ({term.feature for term in of} for of in (terms, other_terms))
+    return both > _MOST_OVERLAP * either or (columns == other_columns and both > 0)

@@ -25,6 +25,7 @@ class Given:
     predictions: Path
     output: Path
     transform_graph: str = ""
+    schema: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     label: str = "label"
 
@@ -33,6 +34,7 @@ class Given:
         return explain(
             str(self.model),
             self.transform_graph,
+            self.schema,
             str(self.examples),
             str(self.predictions),
             self.project.task.model_copy(update={"label": self.label}),
