@@ -90,6 +90,8 @@ class ModelFacts(_Record):
     code: CodeFacts
     config: dict[str, Any]
     """The whole pipeline.yaml."""
+    model: dict[str, Any] = {}
+    """Kind and hyperparameters, as they were chosen."""
 
 
 class ModelCard(ModelFacts):
@@ -147,7 +149,7 @@ def _topics(card: ModelCard) -> dict[str, dict[str, Any]]:
             **{f"lock {name}": digest for name, digest in code.locks.items()},
             **code.libraries,
         },
-        "model": {"digest": card.model_digest},
+        "model": {"digest": card.model_digest, **dict(_leaves(card.model))},
     }
 
 
@@ -180,6 +182,7 @@ def to_markdown(card: ModelCard) -> str:
                 ("Owner", card.owner or "–"),
                 ("Run", card.run_name),
                 ("Parent", card.parent or "none"),
+                ("Model", ", ".join(f"{key} {value}" for key, value in _leaves(card.model)) or "–"),
                 ("Verdict", f"{evaluation.verdict}: {evaluation.reason}"),
                 ("Decision threshold", _figure(evaluation.decision_threshold)),
                 ("Model digest", f"`{card.model_digest}`"),

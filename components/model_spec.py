@@ -1,7 +1,7 @@
 """What a model takes and gives: `spec.json` beside the SavedModel."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +48,8 @@ class ModelSpec(_Record):
     outputs: list[ModelOutput]
     """binary: probability. multiclass: probabilities, class. regression: value."""
     label: Label
+    model: dict[str, Any] = {}
+    """Kind and hyperparameters, as section `model` of pipeline.yaml has them."""
     weights_digest: str
     """SHA-256, in hex, of the weights, features and vocabularies; models with one digest answer alike."""
     train_rows: int

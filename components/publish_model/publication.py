@@ -27,6 +27,7 @@ class _Spec(BaseModel):
 
     weights_digest: str = Field(pattern="^[0-9a-f]{64}$")
     libraries: dict[str, str] = {}
+    model: dict[str, Any] = {}
 
 
 def publish(
@@ -79,6 +80,7 @@ def publish(
         evaluation=_evaluation_facts(result),
         code=_code_facts(config, spec),
         config=config.get("pipeline", {}),
+        model=spec.model,
     )
     return ModelStore(publication.store, name).publish(files, facts)
 

@@ -16,6 +16,7 @@ from components.models.contract import FittedModel
 from components.models.examples import Matrix
 from components.models.packing import Packing
 from components.rows import marker
+from components.settings import Model
 from components.transform_graph import TransformGraph
 
 
@@ -66,12 +67,18 @@ class RawRowsModel(tf.Module):
 
 
 def export(
-    model: RawRowsModel, transform_graph: Path, train_rows: int, threshold: float | None, output: Path
+    model: RawRowsModel,
+    settings: Model,
+    transform_graph: Path,
+    train_rows: int,
+    threshold: float | None,
+    output: Path,
 ) -> ModelSpec:
     """Writes the SavedModel, with both signatures, and spec.json.
 
     Args:
         model: to export.
+        settings: section `model` that it was fitted by.
         transform_graph: that it was trained on.
         train_rows: how many it learned from.
         threshold: of the decision; None: not a binary label.
@@ -105,6 +112,7 @@ def export(
         inputs=inputs,
         outputs=outputs_of(spec.label),
         label=spec.label,
+        model=settings.model_dump(mode="json", exclude_none=True),
         weights_digest=digest(model, transform_graph, threshold),
         train_rows=train_rows,
         decision_threshold=threshold,

@@ -65,7 +65,7 @@ def train(
 
     with whole(trained) as folder:
         raw_rows_model = RawRowsModel(graph, fitted, packing, mean, scale, decided.calibrator)
-        export(raw_rows_model, Path(transform_graph), len(learned), decided.threshold, folder)
+        export(raw_rows_model, model, Path(transform_graph), len(learned), decided.threshold, folder)
         (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
     fit = fitted.fit
     result = {
