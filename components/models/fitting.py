@@ -121,11 +121,11 @@ class Fitting:
         """Gives the sum of the rows' weighted losses and the sum of their weights."""
         labels = tf.gather(self._labels, rows)
         outputs = self._network([tf.gather(matrix, rows) for matrix in self._matrices], training=training)
-        losses = _losses(self._problem.label.kind, labels, outputs)
+        row_losses = losses(self._problem.label.kind, labels, outputs)
         if self._class_weights is None:
-            return tf.reduce_sum(losses), tf.cast(tf.size(rows), tf.float32)
+            return tf.reduce_sum(row_losses), tf.cast(tf.size(rows), tf.float32)
         weights = tf.gather(self._class_weights, tf.cast(labels, tf.int32))
-        return tf.reduce_sum(losses * weights), tf.reduce_sum(weights)
+        return tf.reduce_sum(row_losses * weights), tf.reduce_sum(weights)
 
     def _require_finite(self, epoch: Epoch) -> None:
         losses = [loss for loss in (epoch.loss, epoch.validation_loss) if loss is not None]
@@ -161,8 +161,8 @@ def _learning_rate(training: Training, rows: int) -> float | keras.optimizers.sc
     return keras.optimizers.schedules.CosineDecay(training.learning_rate, steps)
 
 
-def _losses(kind: str, labels: Any, outputs: Any) -> Any:
-    """Gives each row's loss, float32 [rows]."""
+def losses(kind: str, labels: Any, outputs: Any) -> Any:
+    """Gives each row's loss, float32 [rows], as the label's kind has it; outputs: as of a FittedModel."""
     if kind == "binary":
         return tf.nn.sigmoid_cross_entropy_with_logits(labels, outputs[:, 0])
     if kind == "multiclass":

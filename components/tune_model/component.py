@@ -19,7 +19,7 @@ def tune_model(
     report: dsl.Output[dsl.HTML],
     user_module: str = "",
     studies: str = "",
-) -> NamedTuple("Outputs", [("model", dict)]):
+) -> NamedTuple("Outputs", [("model", dict), ("reason", str)]):
     """Tries models on rows of the train split that they did not learn from, and chooses one.
 
     Args:
@@ -35,7 +35,7 @@ def tune_model(
         studies: URI under which trials are kept, so that a run that is started again does not repeat them; empty: none.
 
     Returns:
-        model: section `model` for train_model.
+        model: section `model` for train_model. reason: one line, why it was chosen.
     """
     from components.settings import Task, Training, Tuning
     from components.stage import stage
@@ -55,4 +55,4 @@ def tune_model(
         )
         for name, value in board.scalars().items():
             metrics.log_metric(name, value)
-        return (board.model.model_dump(mode="json", exclude_none=True),)
+        return (board.model.model_dump(mode="json", exclude_none=True), board.why)

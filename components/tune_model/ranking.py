@@ -8,8 +8,10 @@ from components.settings import CustomModel, Model
 from components.tune_model.measures import Measured
 from components.tune_model.records import Row, TrialResult
 
-ALIKE = 1.25
-"""Latencies that differ by this factor at most count as equal: one measured again may differ so much."""
+_ALIKE = 1.25
+"""Requests whose times differ by this factor at most cost the same; a time measured again may differ so much."""
+_REST_MS = 1.0
+"""What a request takes besides the model: to parse, transform and answer it."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,20 @@ def choose(ranked: Sequence[Contender], rule: Literal["one_standard_error", "bes
     best = ranked[0]
     metric = f"{best.measured.metric} {best.measured.value:.4f}"
     if len(ranked) == 1:
-        return best, f"{_named(best)} was chosen: no other candidate was fitted to the end ({metric})."
+        return best, f"{_named(best)} was chosen: no other candidate was fitted to the end ({metric})"
     if rule == "best":
-        return best, f"{_named(best)} was chosen: it is the best ({metric})."
+        return best, f"{_named(best)} was chosen: it is the best ({metric})"
     near = [one for one in ranked if one.behind <= one.standard_error]
-    cheapest = min(one.result.latency_ms for one in near)
-    chosen = next(one for one in near if one.result.latency_ms <= ALIKE * cheapest)
+    longest = _ALIKE * min(_request_ms(one) for one in near)
+    chosen = next(one for one in near if _request_ms(one) <= longest)
     if chosen is best:
         why = "none within one standard error of it is clearly cheaper to serve"
-        return best, f"{_named(best)} was chosen: it is the best ({metric}), and {why}."
+        return best, f"{_named(best)} was chosen: it is the best ({metric}), and {why}"
     return chosen, (
         f"{_named(chosen)} was chosen: its {best.measured.metric}, {chosen.measured.value:.4f}, is {chosen.behind:.4f} "
         f"behind the best ({_named(best)}), which is within the standard error of the difference "
         f"({chosen.standard_error:.4f}), and it answers a row in {chosen.result.latency_ms:.2f} ms instead of "
-        f"{best.result.latency_ms:.2f}."
+        f"{best.result.latency_ms:.2f}"
     )
 
 
@@ -134,6 +136,10 @@ def _steps(result: TrialResult) -> str:
         return ""
     unit = result.unit if counts[-1] == 1 else {"epoch": "epochs"}.get(result.unit, f"{result.unit}s")
     return f"{counts[0]} {unit}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} {unit}"
+
+
+def _request_ms(contender: Contender) -> float:
+    return contender.result.latency_ms + _REST_MS
 
 
 def _named(contender: Contender) -> str:

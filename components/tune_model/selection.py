@@ -56,5 +56,5 @@ def _the_only_one(experiment: Experiment) -> Leaderboard:
         metric=metric_of(experiment.tuning, experiment.task),
         rule=experiment.tuning.rule,
         model=model,
-        why=f"{model.kind} is the only candidate: there is nothing to select, and no row was read.",
+        why=f"{model.kind} is the only candidate: there is nothing to select, and no row was read",
     )

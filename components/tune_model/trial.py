@@ -66,6 +66,7 @@ def run_trial(experiment: Experiment, trial: Trial, comparison: Comparison) -> t
         message = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return _ended(trial, "failed", started, message, error="error"), None
     finally:
+        # What Keras and TensorFlow know of a model would otherwise stay for all further trials.
         keras.backend.clear_session()
         gc.collect()
 
@@ -106,6 +107,8 @@ def _complete(
         started = time.monotonic()
         fitted = kind_of(trial.model).fit(trial.model, problem, watch)
         seconds += time.monotonic() - started
+        # Trees tell of some steps only; the one that was kept may not be one of them.
+        curves[-1] = [_step(epoch) for epoch in fitted.fit.epochs]
         predict = _graph(fitted, comparison)
         outputs = _outputs(predict, comparison.examples, fold.compared)
         if experiment.training.calibration != "none":
@@ -140,11 +143,15 @@ class _Watch:
 
     def __call__(self, epoch: Epoch) -> None:
         loss = epoch.validation_loss
-        self._curve.append(Step(number=epoch.number, loss=epoch.loss, validation_loss=loss))
+        self._curve.append(_step(epoch))
         self._best = self._best if loss is None else min(self._best, loss)
         limit = self._limits.get(epoch.number, np.inf)
         if self._best > limit:
             raise _Lagging(f"its validation loss, {self._best:.4f}, is above {limit:.4f} at step {epoch.number}")
+
+
+def _step(epoch: Epoch) -> Step:
+    return Step(number=epoch.number, loss=epoch.loss, validation_loss=epoch.validation_loss)
 
 
 def _graph(fitted: FittedModel, comparison: Comparison) -> Any:

@@ -140,12 +140,12 @@ NEAR, FAR = (BEST + NOISE - NOISE.mean() + behind for behind in (0.001, 0.02))
 @pytest.mark.parametrize(
     ("entries", "rule", "expected"),
     [
-        ([entry("mlp", 0.4, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "linear"),
-        ([entry("mlp", 0.4, BEST), entry("linear", 0.2, NEAR)], "best", "mlp"),
-        ([entry("mlp", 0.4, BEST), entry("linear", 0.2, FAR)], "one_standard_error", "mlp"),
-        # Latencies within a quarter are equal: the better one counts.
-        ([entry("mlp", 0.24, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "mlp"),
-        ([entry("mlp", 0.26, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "linear"),
+        ([entry("mlp", 0.9, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "linear"),
+        ([entry("mlp", 0.9, BEST), entry("linear", 0.2, NEAR)], "best", "mlp"),
+        ([entry("mlp", 0.9, BEST), entry("linear", 0.2, FAR)], "one_standard_error", "mlp"),
+        # Requests within a quarter, 1.2 ms and 1.5 ms, cost the same: the better one counts.
+        ([entry("mlp", 0.49, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "mlp"),
+        ([entry("mlp", 0.51, BEST), entry("linear", 0.2, NEAR)], "one_standard_error", "linear"),
         # Equally good and equally cheap: the order of the candidates.
         ([entry("linear", 0.21, BEST), entry("mlp", 0.2, BEST)], "one_standard_error", "linear"),
         ([entry("mlp", 0.2, BEST), entry("linear", 0.21, BEST)], "one_standard_error", "mlp"),
