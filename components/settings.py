@@ -264,19 +264,20 @@ class BoostedTreesModel(Section):
     """Gradient-boosted trees (Friedman, Greedy Function Approximation, 2001), by LightGBM."""
 
     kind: Literal["boosted_trees"]
-    trees: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """At most, for each class of a multiclass label; early stopping keeps fewer."""
+    trees: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """At most, for each class of a multiclass label. Default: 500 where 1,000 rows or more are held out for early
+    stopping, which keeps fewer; else 10 / learning_rate: so few rows cannot tell, and are learned from in the end."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     leaves: Annotated[int, Field(ge=2, le=1024)] = 31
     """Of a tree, at most."""
     min_leaf_rows: PositiveInt = 20
     max_depth: PositiveInt | None = None
-    l2: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0)] = 1.0
     """Penalty on the leaves' values."""
-    row_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    row_fraction: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of the rows that a tree learns from, drawn anew for each."""
-    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the features that a tree may split on, drawn anew for each."""
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the features that each split chooses from."""
 
 
 class RandomForestModel(Section):
@@ -285,13 +286,13 @@ class RandomForestModel(Section):
     kind: Literal["random_forest"]
     trees: Annotated[int, Field(ge=1, le=10_000)] = 100
     """For each class of a multiclass label."""
-    leaves: Annotated[int, Field(ge=2, le=4096)] = 256
+    leaves: Annotated[int, Field(ge=2, le=1024)] = 256
     """Of a tree, at most."""
-    min_leaf_rows: PositiveInt = 5
+    min_leaf_rows: PositiveInt = 2
     max_depth: PositiveInt | None = None
     row_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.632
     """Share of the rows that a tree learns from."""
-    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of the features that each split chooses from."""
 
 

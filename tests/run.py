@@ -57,6 +57,7 @@ SUITES = (
         TENSORFLOW,
         (
             "tests/transform_data",
+            "tests/models",
             "tests/train_model",
             "tests/predict_batch",
             "tests/evaluate_model",

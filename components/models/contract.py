@@ -71,6 +71,9 @@ Progress = Callable[[Epoch], None]
 class FittedModel(tf.Module, ABC):  # type: ignore[misc]
     """A model after fitting, as it is saved: no Python is left of it in the SavedModel."""
 
+    knows_held_out = False
+    """Whether it learned from the rows held out in the end, so that they say nothing about it."""
+
     def __init__(self, fit: Fit, libraries: Mapping[str, str]) -> None:
         """Args: libraries: that fitted it, with their versions."""
         super().__init__()

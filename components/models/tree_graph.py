@@ -13,7 +13,6 @@ _ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold: what is nearer to 0 is 0
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision_type; the next two are what counts as missing
 _NOTHING_MISSING, _ZERO_MISSING, _NAN_MISSING = 0, 1, 2
 _LEAVES = 32  # bits of a word
-_FULL_BYTES = 32 << 20
 _ADVANTAGE = 7  # how much longer a word takes that is found on its own
 _WORKING_VALUES = 1 << 18  # of one step over rows: 1 MiB, which the second-level cache holds
 
@@ -141,8 +140,13 @@ class TreeGraph(tf.Module):  # type: ignore[misc]
     that is known of one feature, since LightGBM has 255 thresholds of it at most.
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
-        """Makes the table: which leaves each interval between thresholds, or kind of category, allows."""
+    def __init__(self, ensemble: Ensemble, full_bytes: int = 32 << 20) -> None:
+        """Makes the table: which leaves each interval between thresholds, or kind of category, allows.
+
+        Args:
+            ensemble: the trees.
+            full_bytes: what the table may take with all trees for each feature.
+        """
         super().__init__()
         trees = _by_output(ensemble)
         leaves = _Leaves(trees, ensemble.outputs)
@@ -155,7 +159,7 @@ class TreeGraph(tf.Module):  # type: ignore[misc]
         self._values = tf.constant(leaves.values.ravel())
         self._offsets = np.arange(len(leaves.all), dtype=np.int32) * (_LEAVES + 1)
         sparse = _Sparse(tables, starts, leaves.all)
-        is_full = len(tables) <= _ADVANTAGE * sparse.depth and starts[-1] * leaves.all.nbytes <= _FULL_BYTES
+        is_full = len(tables) <= _ADVANTAGE * sparse.width and sum(part.nbytes for part in tables) <= full_bytes
         self._table: _Full | _Sparse = _Full(tables) if is_full else sparse
 
         self._number_columns = [column for (column, _), *_ in numbers]
@@ -170,11 +174,16 @@ class TreeGraph(tf.Module):  # type: ignore[misc]
         self._kind_starts = _starts(kinds)[:, None]
         self._others = np.array([[len(some) - 1] for some in kinds], np.int32)
 
+    @property
+    def width(self) -> int:
+        """How many vectors are intersected for a row."""
+        return self._table.width
+
     def __call__(self, numbers: Any, categories: Any) -> Any:
         """Adds the trees' values up: float32 [rows, outputs]."""
         entries = [*self._number_entries(numbers), *self._category_entries(categories)]
         entries = entries or [tf.zeros([1, tf.shape(numbers)[0]], tf.int32)]
-        per_row = self._table.depth * len(self._offsets)
+        per_row = self.width * len(self._offsets)
         return _in_steps(self._few_rows, tf.transpose(tf.concat(entries, 0)), per_row, self._outputs)
 
     def _number_entries(self, numbers: Any) -> list[Any]:
@@ -206,7 +215,7 @@ class _Full(tf.Module):  # type: ignore[misc]
     def __init__(self, tables: list[Matrix]) -> None:
         """Puts the features' tables one below the other."""
         super().__init__()
-        self.depth = len(tables)
+        self.width = len(tables)
         self._vectors = tf.constant(np.concatenate(tables).view(np.int32))
 
     def remaining(self, entries: Any) -> Any:
@@ -230,8 +239,8 @@ class _Sparse(tf.Module):  # type: ignore[misc]
                 found[word].append((feature, place - start))
                 place += len(table)
             segments.append(table[:, decides[feature]].T.ravel())
-        self.depth = max(map(len, found))
-        padded = np.array([some + [some[0]] * (self.depth - len(some)) for some in found], np.int32)
+        self.width = max(map(len, found))
+        padded = np.array([some + [some[0]] * (self.width - len(some)) for some in found], np.int32)
         self._features, self._bases = tf.constant(padded[..., 0].T), tf.constant(padded[..., 1].T[..., None])
         self._vectors = tf.constant(np.concatenate(segments).view(np.int32))
 
@@ -299,11 +308,11 @@ class _Leaves:
 
 
 def _known(values: Any, missing: Matrix) -> tuple[Any, Any]:
-    """Tells, by what counts as missing in a column, what its values are and which are missing, [rows, columns]."""
+    """Tells, by what counts as missing in a column, what its values are and which are missing, [columns, rows]."""
     is_nan = tf.math.is_nan(values)
-    values = tf.where(is_nan, 0.0, values)
-    is_zero = (tf.abs(values) <= _ZERO) & (missing == _ZERO_MISSING)
-    return values, (is_nan & (missing == _NAN_MISSING)) | is_zero
+    is_zero = is_nan | (tf.abs(values) <= _ZERO)
+    is_missing = (is_nan & (missing == _NAN_MISSING)) | (is_zero & (missing == _ZERO_MISSING))
+    return tf.where(is_zero, 0.0, values), is_missing
 
 
 def _in_steps(function: Callable[[Any], Any], rows: Any, per_row: int, outputs: int) -> Any:

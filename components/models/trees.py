@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, P
 from components.models.examples import Matrix
 from components.models.fitting import class_weights
 from components.models.tree_graph import Ensemble, TreeGraph
-from components.settings import BoostedTreesModel, RandomForestModel
+from components.settings import BoostedTreesModel, EarlyStopping, RandomForestModel, Training
 
 if TYPE_CHECKING:
     import lightgbm
@@ -26,7 +27,14 @@ _PATIENCE = 10
 """Trees without a better validation loss, for each epoch of early_stopping.patience."""
 _EXACT = 1 << 24
 """Whole numbers below are exact in float32."""
+_MOST_TREES = 500
+_SURE_ROWS = 1_000
+"""With fewer held out, chance decides when their loss is lowest: the number of trees is fixed, and all rows are learned
+from in the end."""
+_STEPS = 10
+"""That number, times the learning rate: what scikit-learn's default comes to."""
 _SAMPLE_ROWS = 20_000
+"""Of a forest's loss on rows learned from."""
 _SURE = 1e-7
 """A forest's shares are kept so far from 0 and 1, whose logits are infinite."""
 
@@ -34,7 +42,9 @@ _SURE = 1e-7
 class Trees(FittedModel):
     """A fitted ensemble, as a graph of its own."""
 
-    def __init__(self, texts: list[str], number_columns: int, fit: Fit, gives_shares: bool) -> None:
+    def __init__(
+        self, texts: list[str], number_columns: int, fit: Fit, gives_shares: bool, knows_held_out: bool = False
+    ) -> None:
         """Makes the graph.
 
         Args:
@@ -42,8 +52,10 @@ class Trees(FittedModel):
             number_columns: of the packing.
             fit: how fitting went.
             gives_shares: whether the trees' sums are shares of the classes, not logits or values.
+            knows_held_out: see FittedModel.
         """
         super().__init__(fit, {"lightgbm": _library().__version__, "tensorflow": tf.__version__})
+        self.knows_held_out = knows_held_out
         self._texts = texts
         self._ensemble = Ensemble.read(texts, number_columns)
         self._gives_shares = gives_shares
@@ -88,15 +100,22 @@ class BoostedTrees(Kind[BoostedTreesModel]):
             "lambda_l2": settings.l2,
             "bagging_fraction": settings.row_fraction,
             "bagging_freq": 1,
-            "feature_fraction": settings.feature_fraction,
+            "feature_fraction_bynode": settings.feature_fraction,
         }
         if problem.label.kind == "multiclass":
             parameters["num_class"] = len(problem.label.classes)
+        stopping = problem.training.early_stopping if len(problem.held_out) >= _SURE_ROWS else None
+        trees = settings.trees or (_MOST_TREES if stopping else math.ceil(_STEPS / settings.learning_rate))
         with _fitting():
             booster = _booster(parameters, problem, problem.examples.labels)
-            fit = _boost(booster, settings.trees, problem, progress)
+            fit = _boost(booster, trees, stopping, progress)
+            again = not stopping and len(problem.held_out) > 0 and not _is_reserved(problem.training)
+            if again:
+                booster = _booster(parameters, _with_all_rows(problem), problem.examples.labels)
+                for _ in range(fit.best.number):
+                    booster.update()
             text = booster.model_to_string(num_iteration=fit.best.number)
-        return Trees([text], problem.packing.number_columns, fit, gives_shares=False)
+        return Trees([text], problem.packing.number_columns, fit, gives_shares=False, knows_held_out=again)
 
     def space(self, settings: BoostedTreesModel, draw: Any, problem: Problem) -> BoostedTreesModel:
         """Draws how large trees are, and how much each may say and see."""
@@ -205,16 +224,27 @@ def _weights(problem: Problem) -> Matrix | None:
     return weights
 
 
-def _boost(booster: "lightgbm.Booster", trees: int, problem: Problem, progress: Progress) -> Fit:
+def _is_reserved(training: Training) -> bool:
+    """Tells whether rows held out have something to say after fitting."""
+    return training.calibration != "none" or training.decision.by != "threshold"
+
+
+def _with_all_rows(problem: Problem) -> Problem:
+    """Has the rows held out learned from, too."""
+    every = np.sort(np.concatenate([problem.learned, problem.held_out]))
+    return replace(problem, learned=every, held_out=problem.held_out[:0])
+
+
+def _boost(booster: "lightgbm.Booster", trees: int, stopping: EarlyStopping | None, progress: Progress) -> Fit:
     """Adds trees one by one; in the end the booster may have more than the best number."""
-    stopping = problem.training.early_stopping if len(problem.held_out) else None
     steps: list[Epoch] = []
     best: Epoch | None = None
     started = time.monotonic()
     for number in range(1, trees + 1):
         cannot_split = booster.update()
         loss = float(booster.eval_train()[0][2])
-        validation_loss = float(booster.eval_valid()[0][2]) if len(problem.held_out) else None
+        held_out = booster.eval_valid()
+        validation_loss = float(held_out[0][2]) if held_out else None
         step = Epoch(number, loss, validation_loss, time.monotonic() - started, "tree")
         if best is None or not stopping or _is_better(step, best, stopping.min_delta):
             best = step

@@ -39,7 +39,7 @@ def decide(fitted: FittedModel, problem: Problem) -> Decided:
     """
     training, label = problem.training, problem.label
     is_binary = label.kind == "binary"
-    if not len(problem.held_out):
+    if not len(problem.held_out) or fitted.knows_held_out:
         return Decided(threshold=training.decision.threshold if is_binary else None)
     if training.calibration == "none" and not is_binary:
         return Decided()
