@@ -33,6 +33,7 @@ _SURE_ROWS = 1_000
 from in the end."""
 _STEPS = 10
 """That number, times the learning rate: what scikit-learn's default comes to."""
+_ROWS_OF_A_THREAD = 10_000
 _SAMPLE_ROWS = 20_000
 """Of a forest's loss on rows learned from."""
 _SURE = 1e-7
@@ -174,6 +175,8 @@ class RandomForest(Kind[RandomForestModel]):
 
 def _parameters(settings: BoostedTreesModel | RandomForestModel, problem: Problem) -> dict[str, Any]:
     """Gives what both kinds have in common, named as LightGBM does."""
+    # Threads wait for each other by spinning, which costs more than they save where rows are few.
+    threads = min(len(os.sched_getaffinity(0)), 1 + len(problem.learned) // _ROWS_OF_A_THREAD)
     return {
         "num_leaves": settings.leaves,
         "min_data_in_leaf": settings.min_leaf_rows,
@@ -181,7 +184,7 @@ def _parameters(settings: BoostedTreesModel | RandomForestModel, problem: Proble
         "seed": problem.training.seed % 2**31,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": len(os.sched_getaffinity(0)),
+        "num_threads": threads,
         "feature_pre_filter": False,
         "verbosity": -1,
     }
