@@ -439,8 +439,8 @@ class Tuning(Section):
     validation_rows: Literal["random", "last"] = "random"
     """Without folds: which, drawn by the seed, or the last in the order of the spans."""
     max_rows: Annotated[int, Field(ge=10)] | None = 100_000
-    """So many rows of the train split take part at most, drawn by the seed, or the last; the chosen model is then trained
-    on all."""
+    """So many rows of the train split take part at most, drawn by the seed, or the last; the chosen model then learns
+    from all."""
     rule: Literal["one_standard_error", "best"] = "one_standard_error"
     """one_standard_error: of those not worse than the best by more than the standard error of the difference, the one
     that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
