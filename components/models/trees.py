@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from components.errors import InputError
+from components.errors import DataRejectedError, InputError
 from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, Progress
 from components.models.examples import Matrix
 from components.models.fitting import class_weights
@@ -99,7 +99,7 @@ class BoostedTrees(Kind[BoostedTreesModel]):
             "objective": problem.label.kind,
             "learning_rate": settings.learning_rate,
             "lambda_l2": settings.l2,
-            "bagging_fraction": settings.row_fraction,
+            "bagging_fraction": settings.row_fraction if settings.row_fraction * len(problem.learned) >= 1 else 1.0,
             "bagging_freq": 1,
             "feature_fraction_bynode": settings.feature_fraction,
         }
@@ -142,7 +142,17 @@ class RandomForest(Kind[RandomForestModel]):
     settings = RandomForestModel
 
     def fit(self, settings: RandomForestModel, problem: Problem, progress: Progress) -> Trees:
-        """Fits all trees."""
+        """Fits all trees.
+
+        Raises:
+            DataRejectedError: so few rows that a tree would have none, or none that a feature divides.
+        """
+        rows = len(problem.learned)
+        if settings.row_fraction * rows < 1:
+            raise DataRejectedError(
+                f"model.row_fraction {settings.row_fraction:g} of {rows} rows leaves a tree none (needed: 1); "
+                "supply more rows, or raise it"
+            )
         parameters = {
             **_parameters(settings, problem),
             "boosting": "rf",
@@ -159,6 +169,12 @@ class RandomForest(Kind[RandomForestModel]):
             boosters = [_booster(parameters, problem, target) for target in targets]
             fit = _grow(boosters, settings.trees, problem, progress)
             texts = [booster.model_to_string() for booster in boosters]
+        if not any(booster.feature_importance().any() for booster in boosters):
+            # LightGBM's forest without a split does not even give the mean.
+            raise DataRejectedError(
+                f"no feature divides the {rows} rows that are learned from; check them, or lower model.min_leaf_rows "
+                f"({settings.min_leaf_rows})"
+            )
         return Trees(texts, problem.packing.number_columns, fit, gives_shares=problem.label.kind != "regression")
 
     def space(self, settings: RandomForestModel, draw: Any, problem: Problem) -> RandomForestModel:
@@ -180,6 +196,8 @@ def _parameters(settings: BoostedTreesModel | RandomForestModel, problem: Proble
     return {
         "num_leaves": settings.leaves,
         "min_data_in_leaf": settings.min_leaf_rows,
+        # LightGBM's default is 100: in 300 rows hardly a category has as many.
+        "min_data_per_group": min(100, max(5, len(problem.learned) // 100)),
         "max_depth": settings.max_depth or -1,
         "seed": problem.training.seed % 2**31,
         "deterministic": True,

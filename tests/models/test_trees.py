@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from components.errors import InputError
+from components.errors import DataRejectedError, InputError
 from components.features import Feature, FeatureSpec, Label
 from components.models.contract import Epoch, Problem
 from components.models.examples import Examples, Matrix, hold_out
@@ -128,7 +128,7 @@ def test_what_can_be_learned_is(name: str, kind: str) -> None:
 
 
 ODD = {
-    "two rows": (normal(2, 1), ids(2, 0)),
+    "four rows": (normal(4, 1), ids(4, 0)),
     "few rows": (normal(12, 2), ids(12, 1)),
     "a constant column": (np.hstack([np.ones((300, 1)), normal(300, 1)]), ids(300, 0)),
     "only a constant column": (np.ones((300, 1)), ids(300, 0)),
@@ -140,16 +140,30 @@ ODD = {
 }
 
 
+UNDIVIDED = ("four rows", "only a constant column", "all missing", "tiny numbers", "many categories")
+
+
 @pytest.mark.parametrize("case", ODD)
 @pytest.mark.parametrize("name", KINDS)
 def test_odd_rows_are_learned_from(name: str, case: str) -> None:
     given = problem(*ODD[case])
+    if name == "random_forest" and case in UNDIVIDED:
+        with pytest.raises(DataRejectedError, match="no feature divides"):
+            fit(name, given)
+        return
     fitted = fit(name, given)
     logits = answers(fitted, given)
     assert logits.shape == (len(given.examples.labels), 1)
     wanted = library_answers(fitted.assets, given.examples.numbers, given.examples.categories)
-    sums = wanted if name == "boosted_trees" else scipy.special.logit(wanted.clip(1e-7, 1 - 1e-7))
-    assert logits == pytest.approx(sums, abs=1e-3)
+    shares = scipy.special.expit(wanted) if name == "boosted_trees" else wanted.clip(1e-7, 1 - 1e-7)
+    assert scipy.special.expit(logits) == pytest.approx(shares, abs=1e-6)
+
+
+def test_two_rows_do_for_boosted_trees_and_not_for_a_forest() -> None:
+    given = problem(np.array([[0.0], [1.0]]), ids(2, 0))
+    assert answers(fit("boosted_trees", given), given).shape == (2, 1)
+    with pytest.raises(DataRejectedError, match=r"row_fraction 0\.632 of 1 rows leaves a tree none"):
+        fit("random_forest", given)
 
 
 def test_a_seed_decides_the_trees() -> None:
