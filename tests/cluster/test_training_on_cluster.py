@@ -29,6 +29,8 @@ from tests.local.project import write_project
 FLIGHTS = ROOT / "examples" / "flights"
 FIRST_SPANS = [f"flights-2013-{month:02d}.parquet" for month in range(1, 12)]
 NEW_SPAN = "flights-2013-12.parquet"
+LATER_SPLIT = ("--set", "data.split.eval_from=2013-11-01")
+"""With the new span, the month before it is for training; else the model would be the one that is there."""
 _WHY = kubeflow.missing()
 pytestmark = [
     pytest.mark.timeout(3600),
@@ -147,8 +149,7 @@ def test_a_new_span_is_trained_on_and_promoted_by_canary(
     client = Client(flights.hostname, row, flights.name)
     client.start()
     try:
-        # The month before it is for training now; else the model would be the one that is there.
-        outcome = flights.run("--set", "data.split.eval_from=2013-11-01")
+        outcome = flights.run(*LATER_SPLIT)
     finally:
         client.stop()
     assert outcome["verdict"] == "PASSED", outcome
@@ -162,7 +163,7 @@ def test_a_new_span_is_trained_on_and_promoted_by_canary(
 
 
 def test_a_run_that_may_not_deploy_says_so(flights: Project, trained: dict[str, Any]) -> None:
-    ended = kubeflow.wait(flights.submit("--service-account", "pipeline-runner"))
+    ended = kubeflow.wait(flights.submit("--service-account", "pipeline-runner", *LATER_SPLIT))
     assert (ended.code, ended.json["verdict"]) == (2, "FAILED"), ended
     assert "deploy_model: " in ended.json["cause"]
     assert "forbidden" in ended.json["cause"]
