@@ -53,7 +53,7 @@ def test_both_methods_agree_about_what_matters(kind: str, tmp_path: Path) -> Non
     ]
     assert np.corrcoef(shares[0].ravel(), shares[1].ravel())[0, 1] > 0.9
     importance = [np.abs(one).mean(0) for one in shares]
-    assert importance[0].argmax() == importance[1].argmax()
+    np.testing.assert_allclose(importance[0] / importance[0].sum(), importance[1] / importance[1].sum(), atol=0.05)
 
 
 def test_a_curve_of_calibration_is_explained_by_asking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
