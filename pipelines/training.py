@@ -143,6 +143,7 @@ def training(
             examples=examples,
             predictions=predicted.outputs["predictions"],
             transform_graph=transformed.outputs["transform_graph"],
+            schema=validated.outputs["schema"],
             task=task,
             explanation=explanation,
         )
