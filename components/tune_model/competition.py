@@ -68,6 +68,11 @@ class Competition:
         problem, _, _ = self._comparison.problem(self._comparison.folds[0], self._experiment)
         fitted = [entry.result.model for entry in self.entries if entry.measured]
         self._search = Search(tuning, fitted, problem, self._metric in HIGHER_IS_BETTER)
+        if self._search.is_empty:
+            raise InputError(
+                f"tuning.trials is {tuning.trials}, but no candidate has hyperparameters to draw; name some in "
+                "tuning.search, or set tuning.trials to 0"
+            )
         self._in_order(self._draws(self._search))
 
     def _draws(self, search: Search) -> Iterator[_Started]:

@@ -111,7 +111,7 @@ def _complete(
         curves[-1] = [_step(epoch) for epoch in fitted.fit.epochs]
         predict = _graph(fitted, comparison)
         outputs = _outputs(predict, comparison.examples, fold.compared)
-        if experiment.training.calibration != "none":
+        if experiment.training.calibration != "none" and not fitted.knows_held_out:
             held_out = _outputs(predict, comparison.examples, fold.held_out)
             labels = comparison.examples.labels[fold.held_out]
             calibrator, _ = calibrate(experiment.training.calibration, comparison.spec.label, held_out, labels)

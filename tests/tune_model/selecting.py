@@ -13,6 +13,8 @@ from components.tune_model.selection import LEADERBOARD, select
 from tests.train_model.projects import Project, project
 
 FAST = {"epochs": 3, "batch_size": 64, "learning_rate": 0.02}
+TREES, STUMPS = ({"kind": "boosted_trees", "trees": 4, "leaves": leaves} for leaves in (8, 2))
+"""Fitted in no time: for tests that are not about the models."""
 LINEAR, MLP = {"kind": "linear"}, {"kind": "mlp", "hidden_units": [16], "numeric_embedding": "none"}
 
 

@@ -15,10 +15,9 @@ from components.settings import Model
 from components.tune_model.records import Leaderboard
 from components.tune_model.trial import PREDICTIONS, try_candidate
 from tests.train_model.projects import project, read_split, write_dataset
-from tests.tune_model.selecting import LINEAR, MLP, chosen, environment, facts, written
+from tests.tune_model.selecting import LINEAR, MLP, STUMPS, TREES, chosen, environment, facts, written
 
 KINDS = ("binary", "multiclass", "regression")
-WIDE = {"kind": "wide_and_deep", "hidden_units": [16], "numeric_embedding": "none"}
 
 
 def complete(board: Leaderboard) -> list[Any]:
@@ -75,7 +74,7 @@ def test_one_candidate_needs_no_tensorflow() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_folds_compare_on_every_row(kind: str, tmp_path: Path) -> None:
-    board = chosen(tmp_path, [LINEAR, MLP], kind, folds=3)
+    board = chosen(tmp_path, [STUMPS, TREES], kind, folds=3)
     assert board.compared_rows == 900
     assert board.folds == 3
     assert len(complete(board)) == 2
@@ -83,15 +82,16 @@ def test_folds_compare_on_every_row(kind: str, tmp_path: Path) -> None:
 
 def test_a_seed_decides_the_selection(tmp_path: Path) -> None:
     boards = [
-        chosen(tmp_path / name, [LINEAR], trials=2, seed=seed) for name, seed in (("one", 5), ("two", 5), ("other", 6))
+        chosen(tmp_path / name, [LINEAR, TREES], trials=2, seed=seed)
+        for name, seed in (("one", 5), ("two", 5), ("other", 6))
     ]
     assert facts(boards[0]) == facts(boards[1]) != facts(boards[2])
 
 
 def test_processes_give_what_one_does(tmp_path: Path) -> None:
     # Two places: the search knows less when it draws, but the drawn ones before are the same.
-    alone = chosen(tmp_path / "alone", [LINEAR, MLP], trials=1)
-    beside = chosen(tmp_path / "beside", [LINEAR, MLP], trials=1, parallel=2)
+    alone = chosen(tmp_path / "alone", [STUMPS, TREES], trials=1)
+    beside = chosen(tmp_path / "beside", [STUMPS, TREES], trials=1, parallel=2)
     assert [row.hyperparameters for row in alone.rows] == [row.hyperparameters for row in beside.rows]
     for one, other in zip(alone.rows, beside.rows, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-4)
@@ -131,7 +131,7 @@ def test_a_search_improves_a_bad_start(tmp_path: Path) -> None:
 def test_a_budget_of_time_ends_the_search_and_not_the_candidates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    board = chosen(tmp_path, [LINEAR, MLP], trials=50, seconds=0.001)
+    board = chosen(tmp_path, [STUMPS, TREES], trials=50, seconds=0.001)
     assert len(complete(board)) == 2
     assert "no further trial: tuning.seconds (0.001) are over" in capsys.readouterr().out
 
@@ -180,15 +180,15 @@ def test_a_users_model_is_searched(tmp_path: Path) -> None:
 
 
 def test_at_most_so_many_rows_take_part(tmp_path: Path) -> None:
-    board = chosen(tmp_path, [LINEAR, MLP], max_rows=200)
+    board = chosen(tmp_path, [STUMPS, TREES], max_rows=200)
     assert (board.train_rows, board.used_rows, board.compared_rows) == (900, 200, 40)
     assert "200 rows" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize("metric", ["auc", "accuracy", "brier"])
 def test_more_is_better_where_it_is(metric: str, tmp_path: Path) -> None:
-    board = chosen(tmp_path, [{"kind": "linear", "l2": 100.0}, MLP], metric=metric)
-    assert board.model.kind == "mlp"
+    board = chosen(tmp_path, [STUMPS, TREES], metric=metric)
+    assert board.model.kind == "boosted_trees"
     assert all(row.behind >= 0 for row in board.rows)
     values = [row.value for row in board.rows]
     assert values == sorted(values, reverse=metric != "brier")
@@ -196,8 +196,8 @@ def test_more_is_better_where_it_is(metric: str, tmp_path: Path) -> None:
 
 def test_the_eval_split_is_not_read(tmp_path: Path) -> None:
     only_train = write_dataset(tmp_path / "given", train=read_split(project("binary").transformed, "train"))
-    board = chosen(tmp_path, [LINEAR, MLP], given=project("binary").with_transformed(only_train))
-    assert facts(board) == facts(chosen(tmp_path / "other", [LINEAR, MLP]))
+    board = chosen(tmp_path, [STUMPS, TREES], given=project("binary").with_transformed(only_train))
+    assert facts(board) == facts(chosen(tmp_path / "other", [STUMPS, TREES]))
 
 
 @pytest.mark.parametrize("folds", [None, 5])
@@ -218,11 +218,11 @@ def _full(model: dict[str, Any]) -> dict[str, Any]:
 
 def test_trials_go_on_where_they_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies = str(tmp_path / "studies")
-    whole = chosen(tmp_path / "whole", [LINEAR], trials=3)
-    chosen(tmp_path / "first", [LINEAR], trials=1, studies=studies)
+    whole = chosen(tmp_path / "whole", [TREES], trials=3)
+    chosen(tmp_path / "first", [TREES], trials=1, studies=studies)
     before = {path: path.stat().st_mtime_ns for path in Path(studies).rglob("*.*")}
     capsys.readouterr()
-    again = chosen(tmp_path / "again", [LINEAR], trials=3, studies=studies)
+    again = chosen(tmp_path / "again", [TREES], trials=3, studies=studies)
     assert capsys.readouterr().out.count("known from before") == 2
     assert facts(again) == facts(whole)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -230,7 +230,7 @@ def test_trials_go_on_where_they_ended(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_other_rows_are_another_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies = str(tmp_path / "studies")
-    candidates = [LINEAR, LINEAR | {"l2": 1e-3}]
+    candidates = [STUMPS, TREES]
     chosen(tmp_path / "one", candidates, studies=studies)
     for change in ({"seed": 2}, {"training": {"epochs": 2}}, {"kind": "regression"}, {"max_rows": 300}):
         chosen(tmp_path / "two", candidates, studies=studies, **change)
@@ -245,21 +245,21 @@ def test_a_study_may_be_remote(
     bucket: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     studies = f"{request.getfixturevalue(bucket)}/studies"
-    one = chosen(tmp_path / "one", [LINEAR, MLP], studies=studies)
+    one = chosen(tmp_path / "one", [STUMPS, TREES], studies=studies)
     capsys.readouterr()
-    assert facts(chosen(tmp_path / "two", [LINEAR, MLP], studies=studies)) == facts(one)
+    assert facts(chosen(tmp_path / "two", [STUMPS, TREES], studies=studies)) == facts(one)
     assert capsys.readouterr().out.count("known from before") == 2
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from tests.tune_model.selecting import chosen, LINEAR, MLP
+from tests.tune_model.selecting import STUMPS, TREES, chosen
 from tests.train_model.projects import Project
 folder = Path(sys.argv[1])
 given = Project(folder, "binary", folder / "transformed", folder / "graph")
 if __name__ == "__main__":
-    chosen(folder / "out", [LINEAR, MLP], trials=200, prune=False, studies=sys.argv[2], given=given)
+    chosen(folder / "out", [STUMPS, TREES], trials=200, prune=False, studies=sys.argv[2], given=given)
 """
 
 
@@ -273,7 +273,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
             time.sleep(0.05)
         process.kill()
     assert not (tmp_path / "given" / "out" / "leaderboard").exists()
-    chosen(tmp_path / "again", [LINEAR, MLP], trials=2, prune=False, studies=str(studies))
+    chosen(tmp_path / "again", [STUMPS, TREES], trials=2, prune=False, studies=str(studies))
     assert capsys.readouterr().out.count("known from before") >= 3
 
 
@@ -289,7 +289,7 @@ def test_a_trial_may_run_elsewhere(tmp_path: Path) -> None:
         tuning=Tuning(),
         training=Training(epochs=1),
     )
-    said = experiment.model_dump_json(), Trial.model_validate({"model": MLP}).model_dump_json()
+    said = experiment.model_dump_json(), Trial.model_validate({"model": TREES}).model_dump_json()
     try_candidate(Experiment.model_validate_json(said[0]), Trial.model_validate_json(said[1]), tmp_path)
     result = TrialResult.model_validate_json((tmp_path / "result.json").read_bytes())
     assert result.state == "complete"
