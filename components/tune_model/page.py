@@ -11,6 +11,7 @@ from components.settings import CustomModel, Model
 from components.tune_model.records import Experiment, Leaderboard, Row, TrialResult
 
 _MAX_CHARTS = 6
+_MAX_ROWS = 30
 _MAX_POINTS = 100
 
 
@@ -35,11 +36,16 @@ def write_page(path: Path, board: Leaderboard, results: Sequence[TrialResult], e
         results: all trials; none: there was nothing to select.
         experiment: what was tried, and on which rows.
     """
+    measured = [row for row in board.rows if row.value is not None]
+    shown = [row for at, row in enumerate(measured) if at < _MAX_ROWS or row.chosen or row.state == "baseline"]
     write_whole(
         path,
         render(
             Path(__file__).with_name("report.html.jinja"),
             board=board,
+            rows=shown,
+            hidden=len(measured) - len(shown),
+            ended=[row for row in board.rows if row.value is None],
             label=experiment.task.label,
             tuning=experiment.tuning,
             training=experiment.training,

@@ -109,7 +109,8 @@ def _best_so_far(result: TrialResult) -> dict[int, float]:
     bests: dict[int, float] = {}
     best = float("inf")
     for step in result.curves[0]:
-        if step.validation_loss is not None:
+        # The first step says little of the last.
+        if step.number > 1 and step.validation_loss is not None:
             best = bests[step.number] = min(best, step.validation_loss)
     return bests
 
