@@ -5,7 +5,7 @@ from typing import Any
 
 from components.artifacts import write_whole
 from components.features import FeatureSpec
-from components.models.contract import Fit
+from components.models.contract import Fit, FittedModel
 from components.reports import render
 from components.settings import CustomModel, Model, Training
 from components.train_model.decision import Decided
@@ -16,7 +16,7 @@ _MAX_CLASSES = 50
 def write_page(
     path: Path,
     result: dict[str, float],
-    fit: Fit,
+    fitted: FittedModel,
     decided: Decided,
     spec: FeatureSpec,
     class_counts: list[tuple[str, int]],
@@ -28,13 +28,14 @@ def write_page(
     Args:
         path: of the page.
         result: what train returns.
-        fit: how fitting went.
+        fitted: the model, which knows how fitting went.
         decided: calibration and threshold.
         spec: the features and the label.
         class_counts: train rows of each class, the most frequent first.
         model: section `model` of pipeline.yaml.
         training: section `training` of pipeline.yaml.
     """
+    fit = fitted.fit
     series = _series(fit)
     heights = [loss for one in series for _, loss in one["points"]]
     page = render(
@@ -44,6 +45,7 @@ def write_page(
         epochs=fit.epochs,
         best=fit.best,
         unit=fit.unit,
+        knows_held_out=fitted.knows_held_out,
         decided=decided,
         decision=training.decision,
         reliability=_reliability(decided),

@@ -62,10 +62,11 @@ def train(
     )
     fitted = kind_of(model).fit(model, problem, lambda epoch: _print(epoch, training.epochs))
     decided = decide(fitted, problem)
+    train_rows = len(learned) + (len(held_out) if fitted.knows_held_out else 0)
 
     with whole(trained) as folder:
         raw_rows_model = RawRowsModel(graph, fitted, packing, mean, scale, decided.calibrator)
-        export(raw_rows_model, model, Path(transform_graph), len(learned), decided.threshold, folder)
+        export(raw_rows_model, model, Path(transform_graph), train_rows, decided.threshold, folder)
         (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
     fit = fitted.fit
     result = {
@@ -74,12 +75,12 @@ def train(
         "loss": fit.best.loss,
         **({} if fit.best.validation_loss is None else {"validation_loss": fit.best.validation_loss}),
         "parameters": float(fitted.parameters),
-        "train_rows": float(len(learned)),
+        "train_rows": float(train_rows),
         "validation_rows": float(len(held_out)),
         **({} if decided.threshold is None else {"decision_threshold": decided.threshold}),
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_page(Path(report), result, fit, decided, graph.spec, _class_counts(graph.spec, examples), model, training)
+    write_page(Path(report), result, fitted, decided, graph.spec, _class_counts(graph.spec, examples), model, training)
     return result
 
 

@@ -180,6 +180,13 @@ def test_without_early_stopping_all_rows_are_learned_from_in_all_epochs(tmp_path
     assert "held out" not in (tmp_path / "report.html").read_text()
 
 
+def test_trees_learn_from_all_rows_where_few_are_held_out(tmp_path: Path) -> None:
+    result = project("binary").train(tmp_path, {"kind": "boosted_trees", "trees": 20})
+    assert result["validation_rows"] == 90
+    assert result["train_rows"] == read_spec(tmp_path / "model").train_rows == 900
+    assert "fitted once more, to all rows" in (tmp_path / "report.html").read_text()
+
+
 def test_balanced_classes_raise_the_rare_one(tmp_path: Path) -> None:
     means = []
     for weight in ("none", "balanced"):
