@@ -97,6 +97,20 @@ def without_missing(examples: Examples, means: Matrix) -> Examples:
     return replace(examples, numbers=np.where(missing, means, examples.numbers)) if missing.any() else examples
 
 
+def standardized(examples: Examples, label: Label, learned: Matrix) -> tuple[Examples, float, float]:
+    """Standardizes a regression's labels by the rows to learn from; leaves classes as they are.
+
+    Returns:
+        The examples, with labels (label - mean) / scale; mean; scale. Of classes: 0 and 1.
+    """
+    if label.kind != "regression":
+        return examples, 0.0, 1.0
+    known = examples.labels[learned]
+    mean, scale = float(known.mean(dtype=np.float64)), float(known.std(dtype=np.float64)) or 1.0
+    labels = ((examples.labels - np.float32(mean)) / np.float32(scale)).astype(np.float32)
+    return replace(examples, labels=labels), mean, scale
+
+
 def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)

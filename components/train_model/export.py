@@ -9,11 +9,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.artifacts import MODEL_VERSION
-from components.features import FEATURES, FeatureSpec
+from components.features import FEATURES
 from components.model_spec import ModelInput, ModelSpec, outputs_of, write_spec
 from components.models.calibration import Calibrator
 from components.models.contract import FittedModel
-from components.models.examples import Matrix
 from components.models.packing import Packing
 from components.rows import marker
 from components.settings import Model
@@ -131,10 +130,3 @@ def digest(model: RawRowsModel, transform_graph: Path, threshold: float | None) 
     for asset in sorted((transform_graph / "transform_fn" / "assets").glob("*")):
         result.update(asset.name.encode() + asset.read_bytes())
     return result.hexdigest()
-
-
-def label_scale(spec: FeatureSpec, labels: Matrix) -> tuple[float, float]:
-    """Gives mean and standard deviation of a regression's labels, else 0 and 1."""
-    if spec.label.kind != "regression":
-        return 0.0, 1.0
-    return float(labels.mean(dtype=np.float64)), float(labels.std(dtype=np.float64)) or 1.0

@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ from pydantic import TypeAdapter
 from components.artifacts import whole
 from components.features import FeatureSpec
 from components.models.contract import Epoch, Fit, Problem
-from components.models.examples import Examples, hold_out, read_examples
+from components.models.examples import Examples, hold_out, read_examples, standardized
 from components.models.kinds import kind_of
 from components.models.packing import Packing
 from components.settings import Model, Task, Training
 from components.train_model.decision import decide
-from components.train_model.export import RawRowsModel, export, label_scale
+from components.train_model.export import RawRowsModel, export
 from components.train_model.page import write_page
 from components.transform_graph import TransformGraph
 
@@ -56,10 +55,8 @@ def train(
     packing = Packing(graph.spec)
     examples = read_examples(Path(transformed), packing, graph.spec.label)
     learned, held_out = hold_out(len(examples.labels), training)
-    mean, scale = label_scale(graph.spec, examples.labels[learned])
-    problem = Problem(
-        _standardized(examples, mean, scale), learned, held_out, packing, graph.spec.label, task, training, user_module
-    )
+    learnable, mean, scale = standardized(examples, graph.spec.label, learned)
+    problem = Problem(learnable, learned, held_out, packing, graph.spec.label, task, training, user_module)
     fitted = kind_of(model).fit(model, problem, lambda epoch: _print(epoch, training.epochs))
     decided = decide(fitted, problem)
     train_rows = len(learned) + (len(held_out) if fitted.knows_held_out else 0)
@@ -82,12 +79,6 @@ def train(
     }
     write_page(Path(report), result, fitted, decided, graph.spec, _class_counts(graph.spec, examples), model, training)
     return result
-
-
-def _standardized(examples: Examples, mean: float, scale: float) -> Examples:
-    if (mean, scale) == (0.0, 1.0):
-        return examples
-    return replace(examples, labels=((examples.labels - np.float32(mean)) / np.float32(scale)).astype(np.float32))
 
 
 def _print(epoch: Epoch, epochs: int) -> None:

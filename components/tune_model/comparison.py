@@ -1,6 +1,6 @@
 """Which rows candidates learn from, and on which they are compared."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from components.errors import DataRejectedError
 from components.features import FeatureSpec, read_features
 from components.models.contract import Problem
-from components.models.examples import SPLIT, Examples, Matrix, hold_out, read_examples
+from components.models.examples import SPLIT, Examples, Matrix, hold_out, read_examples, standardized
 from components.models.packing import Packing
 from components.settings import Training, Tuning
 from components.tune_model.records import Experiment
@@ -51,13 +51,7 @@ class Comparison:
 
     def problem(self, fold: Fold, experiment: Experiment) -> tuple[Problem, float, float]:
         """Gives what a candidate is to learn in a fold, and mean and scale of a regression's labels (else 0, 1)."""
-        mean, scale = 0.0, 1.0
-        examples = self.examples
-        if self.spec.label.kind == "regression":
-            labels = examples.labels[fold.learned]
-            mean, scale = float(labels.mean(dtype=np.float64)), float(labels.std(dtype=np.float64)) or 1.0
-            standardized = (examples.labels - np.float32(mean)) / np.float32(scale)
-            examples = replace(examples, labels=standardized.astype(np.float32))
+        examples, mean, scale = standardized(self.examples, self.spec.label, fold.learned)
         problem = Problem(
             examples,
             fold.learned,
