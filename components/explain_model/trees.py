@@ -53,12 +53,13 @@ class Ensemble:
             InputError: no trees, a damaged file, or a transform graph of other features.
         """
         # Both cost seconds to import, which other models' explanations don't need.
-        import lightgbm
         import tensorflow as tf
 
+        from components.models.boosting_library import lightgbm_library
         from components.models.packing import Packing, column_slices
         from components.transform_graph import TransformGraph
 
+        lightgbm = lightgbm_library()
         self._graph = TransformGraph(transform_graph)
         self._packing = Packing(self._graph.spec)
         self._tensor = tf.constant

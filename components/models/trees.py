@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.errors import DataRejectedError, InputError
+from components.models.boosting_library import lightgbm_library
 from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, Progress
 from components.models.examples import Matrix
 from components.models.fitting import class_weights
@@ -55,7 +56,7 @@ class Trees(FittedModel):
             gives_shares: whether the trees' sums are shares of the classes, not logits or values.
             knows_held_out: see FittedModel.
         """
-        super().__init__(fit, {"lightgbm": _library().__version__, "tensorflow": tf.__version__})
+        super().__init__(fit, {"lightgbm": lightgbm_library().__version__, "tensorflow": tf.__version__})
         self.knows_held_out = knows_held_out
         self._texts = texts
         self._ensemble = Ensemble.read(texts, number_columns)
@@ -210,7 +211,7 @@ def _parameters(settings: BoostedTreesModel | RandomForestModel, problem: Proble
 
 def _booster(parameters: dict[str, Any], problem: Problem, labels: Matrix) -> "lightgbm.Booster":
     """Gives LightGBM the rows to learn from and, if there are some, those held out."""
-    lightgbm = _library()
+    lightgbm = lightgbm_library()
     matrix = _side_by_side(problem.examples.numbers, problem.examples.categories)
     categories = list(range(problem.packing.number_columns, matrix.shape[1]))
     weights = _weights(problem)
@@ -335,23 +336,10 @@ class _Shares:
         return np.log(shares.sum(axis=1)) - np.log(of_label)
 
 
-def _library() -> Any:
-    """Imports LightGBM, which takes time and a library of the system.
-
-    Raises:
-        InputError: the system lacks it.
-    """
-    try:
-        import lightgbm
-    except OSError as error:
-        raise InputError(f"LightGBM cannot be loaded: {error}; install libgomp (Debian: libgomp1)") from error
-    return lightgbm
-
-
 @contextmanager
 def _fitting() -> Iterator[None]:
     """Turns what LightGBM refuses into an error of one line."""
     try:
         yield
-    except _library().basic.LightGBMError as error:
+    except lightgbm_library().basic.LightGBMError as error:
         raise InputError(f"LightGBM: {str(error).splitlines()[0]}; change section model or training") from error
