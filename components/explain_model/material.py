@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from components.artifacts import read_manifest, split_files
 from components.errors import DataRejectedError, InputError
 from components.model_spec import ModelSpec, read_spec
+from components.parquet_files import open_parquet, read_batches
 from components.rows import Arrays, raw_arrays
 from components.schema import Column, columns, parse_schema
 from components.serving_model import ServingModel
@@ -26,6 +26,7 @@ _REJECTED = "rejected"
 _ROW = "row"
 _TRAIN = "train"
 _BATCH_ROWS = 65_536
+_REMEDY = "run the stage before again"
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 _TOLERANCE = 1e-4
 _SMALLEST = 1e-7
@@ -176,7 +177,7 @@ def _times(schema: Path) -> frozenset[str]:
 
 
 def _label_type(examples: Path, split: str, label: str) -> pa.DataType:
-    schema = _open(split_files(examples, split)[0]).schema_arrow
+    schema = open_parquet(split_files(examples, split)[0], _REMEDY).schema_arrow
     if label not in schema.names:
         raise InputError(
             f"split '{split}' has no column '{label}', which task.label names (it has: {', '.join(schema.names)}); "
@@ -212,26 +213,7 @@ def _read(dataset: Path, split: str, names: Sequence[str], wanted: Array) -> pa.
 
 def _batches(dataset: Path, split: str, names: list[str]) -> Iterator[pa.RecordBatch]:
     for path in split_files(dataset, split):
-        file = _open(path)
-        absent = [name for name in names if name not in file.schema_arrow.names]
-        if absent:
-            raise InputError(f"'{path}' has no column '{absent[0]}', which is needed here; run the stage before again")
-        try:
-            yield from file.iter_batches(_BATCH_ROWS, columns=names)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from error
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0]
-    return InputError(f"'{path}' cannot be read as Parquet: {reason}; run the stage before again")
+        yield from read_batches(path, names, _BATCH_ROWS, _REMEDY, f"'{path}'", f"is needed here; {_REMEDY}")
 
 
 def _arrays(table: pa.Table, columns: Sequence[Column]) -> Arrays:
@@ -266,7 +248,7 @@ def _background(
 ) -> tuple[Arrays, str]:
     """Draws rows of the train split, or of the predicted one if there is none; rows that the model refuses are out."""
     source = _TRAIN if read_manifest(examples).splits.get(_TRAIN, 0) else split
-    rows = sum(_open(path).metadata.num_rows for path in split_files(examples, source))
+    rows = sum(open_parquet(path, _REMEDY).metadata.num_rows for path in split_files(examples, source))
     wanted = _sample(generator, rows, most)
     arrays = _arrays(_read(examples, source, [c.name for c in explained.columns], wanted), explained.columns)
     usable = np.isfinite(explained.predict(arrays)).all(1)

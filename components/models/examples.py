@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.artifacts import split_files
 from components.errors import DataRejectedError, InputError
 from components.features import Feature, Label
 from components.models.packing import Packing, column_slices, size_of
+from components.parquet_files import open_parquet, read_batches
 from components.settings import Training
 
 SPLIT = "train"
 
 _BATCH_ROWS = 65_536
+_REMEDY = "run transform_data again"
 _AGAIN = "give the transformed dataset and the transform_graph of one run of transform_data"
 
 Matrix = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ def read_examples(transformed: Path, packing: Packing, label: Label) -> Examples
         DataRejectedError: no rows, a constant label, or a value that is not finite.
     """
     paths = split_files(transformed, SPLIT)
-    rows = sum(_open(path).metadata.num_rows for path in paths)
+    rows = sum(open_parquet(path, _REMEDY).metadata.num_rows for path in paths)
     numbers = np.empty((rows, packing.number_columns), np.float32)
     categories = np.empty((rows, packing.category_columns), np.int32)
     labels = np.empty(rows, np.int32 if label.kind == "multiclass" else np.float32)
@@ -111,27 +112,10 @@ def standardized(examples: Examples, label: Label, learned: Matrix) -> tuple[Exa
     return replace(examples, labels=labels), mean, scale
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"'{path}' cannot be read as Parquet: {str(error).splitlines()[0]}; run transform_data again")
-
-
 def _batches(paths: list[Path], names: list[str]) -> Iterator[pa.RecordBatch]:
+    why = f"features.json names; {_AGAIN}"
     for path in paths:
-        file = _open(path)
-        absent = [name for name in names if name not in file.schema_arrow.names]
-        if absent:
-            raise InputError(f"split '{SPLIT}' has no column '{absent[0]}', which features.json names; {_AGAIN}")
-        try:
-            yield from file.iter_batches(_BATCH_ROWS, columns=names)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(path, error) from error
+        yield from read_batches(path, names, _BATCH_ROWS, _REMEDY, f"split '{SPLIT}'", why)
 
 
 def _values(column: pa.Array, feature: Feature) -> Matrix:

@@ -18,6 +18,7 @@ from components import storage
 from components.artifacts import MODEL_SPEC, Manifest, read_manifest, split_files, whole, write_manifest
 from components.errors import DataRejectedError, InputError
 from components.model_spec import ModelInput, ModelSpec
+from components.parquet_files import open_parquet, read_batches
 from components.predict_batch.reasons import REASONS, Reasoner, typical_of_rows, typical_of_statistics
 from components.rows import Arrays, marker, raw_arrays
 from components.schema import Column
@@ -29,6 +30,7 @@ REASON = "reason"
 ROW = "row"
 
 _BATCH_ROWS = 16_384
+_REMEDY = "run ingest_data again"
 _TYPICAL_ROWS = 50_000
 _SHOWN = 40
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
@@ -101,27 +103,11 @@ def _require_free_names(kept: Sequence[str], outputs: Sequence[str]) -> None:
 
 
 def _open(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except pa.ArrowException as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"'{file}' cannot be read as Parquet: {str(error).splitlines()[0]}; run ingest_data again")
+    return open_parquet(file, _REMEDY)
 
 
 def _batches(file: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    parquet = _open(file)
-    absent = [name for name in names if name not in parquet.schema_arrow.names]
-    if absent:
-        raise InputError(
-            f"'{file}' has no column '{absent[0]}', which other parts of its split have; run ingest_data again"
-        )
-    try:
-        yield from parquet.iter_batches(_BATCH_ROWS, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(file, error) from error
+    return read_batches(file, names, _BATCH_ROWS, _REMEDY, f"'{file}'", f"other parts of its split have; {_REMEDY}")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from sklearn.metrics import precision_score, recall_score
 from components.models.calibration import Calibrator, Reliability, calibrate, choose_threshold, probabilities_of
 from components.models.contract import FittedModel, Problem
 from components.models.examples import Matrix
+from components.models.outputs import graph_of, outputs_of
 
-_BATCH_ROWS = 16_384
 _BINS = 10
 
 
@@ -44,7 +44,7 @@ def decide(fitted: FittedModel, problem: Problem) -> Decided:
     if training.calibration == "none" and not is_binary:
         return Decided()
     labels = problem.examples.labels[problem.held_out]
-    logits = _logits(fitted, problem)
+    logits = outputs_of(graph_of(fitted, problem.packing), problem.examples, problem.held_out)
     calibrator, reliability = None, None
     if training.calibration != "none":
         calibrator, reliability = calibrate(training.calibration, label, logits, labels)
@@ -63,14 +63,6 @@ def decide(fitted: FittedModel, problem: Problem) -> Decided:
         float(recall_score(labels, positive, zero_division=0)),
         _reliability_bins(probabilities, labels),
     )
-
-
-def _logits(fitted: FittedModel, problem: Problem) -> Matrix:
-    call = tf.function(lambda numbers, categories: fitted(numbers, categories), autograph=False)
-    numbers, categories = problem.examples.numbers, problem.examples.categories
-    rows = problem.held_out
-    parts = [rows[start : start + _BATCH_ROWS] for start in range(0, len(rows), _BATCH_ROWS)]
-    return np.concatenate([call(tf.constant(numbers[part]), tf.constant(categories[part])).numpy() for part in parts])
 
 
 def _reliability_bins(probabilities: Matrix, labels: Matrix) -> list[tuple[float, float, int]]:

@@ -14,15 +14,15 @@ import tensorflow as tf
 from components.errors import LockgateError
 from components.features import Label
 from components.models.calibration import calibrate, probabilities_of
-from components.models.contract import Epoch, Fit, FittedModel
+from components.models.contract import Epoch, Fit
 from components.models.examples import Examples, Matrix
 from components.models.kinds import kind_of
+from components.models.outputs import graph_of, outputs_of, tensors_of
 from components.tune_model.comparison import Comparison, Fold, read_comparison
 from components.tune_model.records import Experiment, Step, Trial, TrialResult
 
 PREDICTIONS, RESULT = "predictions.npy", "result.json"
 
-_BATCH_ROWS = 16_384
 _WARM_UP_CALLS, _TIMED_CALLS = 30, 300
 
 
@@ -109,10 +109,10 @@ def _complete(
         seconds += time.monotonic() - started
         # Trees tell of some steps only; the one that was kept may not be one of them.
         curves[-1] = [_step(epoch) for epoch in fitted.fit.epochs]
-        predict = _graph(fitted, comparison)
-        outputs = _outputs(predict, comparison.examples, fold.compared)
+        predict = graph_of(fitted, comparison.packing)
+        outputs = outputs_of(predict, comparison.examples, fold.compared)
         if experiment.training.calibration != "none" and not fitted.knows_held_out:
-            held_out = _outputs(predict, comparison.examples, fold.held_out)
+            held_out = outputs_of(predict, comparison.examples, fold.held_out)
             labels = comparison.examples.labels[fold.held_out]
             calibrator, _ = calibrate(experiment.training.calibration, comparison.spec.label, held_out, labels)
             outputs = calibrator(tf.constant(outputs)).numpy()
@@ -154,24 +154,6 @@ def _step(epoch: Epoch) -> Step:
     return Step(number=epoch.number, loss=epoch.loss, validation_loss=epoch.validation_loss)
 
 
-def _graph(fitted: FittedModel, comparison: Comparison) -> Any:
-    signature = [
-        tf.TensorSpec([None, comparison.packing.number_columns], tf.float32),
-        tf.TensorSpec([None, comparison.packing.category_columns], tf.int32),
-    ]
-    function = tf.function(lambda numbers, categories: fitted(numbers, categories), signature, autograph=False)
-    return function.get_concrete_function()
-
-
-def _outputs(predict: Any, examples: Examples, rows: Matrix) -> Matrix:
-    parts = [rows[start : start + _BATCH_ROWS] for start in range(0, len(rows), _BATCH_ROWS)]
-    return np.concatenate([predict(*_tensors(examples, part)).numpy() for part in parts])
-
-
-def _tensors(examples: Examples, rows: Matrix) -> tuple[Any, Any]:
-    return tf.constant(examples.numbers[rows]), tf.constant(examples.categories[rows])
-
-
 def _in_the_labels_terms(label: Label, outputs: Matrix, mean: float, scale: float) -> Matrix:
     if label.kind == "regression":
         return outputs * np.float32(scale) + np.float32(mean)
@@ -179,7 +161,7 @@ def _in_the_labels_terms(label: Label, outputs: Matrix, mean: float, scale: floa
 
 
 def _latency_ms(predict: Any, examples: Examples, fold: Fold) -> float:
-    row = _tensors(examples, fold.compared[:1])
+    row = tensors_of(examples, fold.compared[:1])
     times = []
     for _ in range(_WARM_UP_CALLS + _TIMED_CALLS):
         started = time.perf_counter()

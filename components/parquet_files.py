@@ -1,0 +1,55 @@
+"""Parquet that a stage before has written: read a batch at a time, with faults told in one line."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.errors import InputError
+
+
+def open_parquet(path: Path, remedy: str) -> pq.ParquetFile:
+    """Opens a file.
+
+    Args:
+        path: of the file.
+        remedy: for the message, e.g. "run ingest_data again".
+
+    Raises:
+        InputError: it is no Parquet.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def read_batches(
+    path: Path, names: Sequence[str], rows: int, remedy: str, where: str, why: str
+) -> Iterator[pa.RecordBatch]:
+    """Yields the columns of a file.
+
+    Args:
+        path: of the file.
+        names: of the columns.
+        rows: of a batch, at most.
+        remedy: for the message about a file that cannot be read.
+        where: for the message about a column that is not there: what lacks it.
+        why: for that message: who needs the column, and what to do.
+
+    Raises:
+        InputError: a column is not there, or the file is damaged.
+    """
+    file = open_parquet(path, remedy)
+    absent = [name for name in names if name not in file.schema_arrow.names]
+    if absent:
+        raise InputError(f"{where} has no column '{absent[0]}', which {why}")
+    try:
+        yield from file.iter_batches(rows, columns=list(names))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error, remedy) from error
+
+
+def _unreadable(path: Path, error: Exception, remedy: str) -> InputError:
+    return InputError(f"'{path}' cannot be read as Parquet: {str(error).splitlines()[0]}; {remedy}")
