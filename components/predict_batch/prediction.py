@@ -19,7 +19,7 @@ from components.artifacts import MODEL_SPEC, Manifest, read_manifest, split_file
 from components.errors import DataRejectedError, InputError
 from components.model_spec import ModelInput, ModelSpec
 from components.parquet_files import open_parquet, read_batches
-from components.predict_batch.reasons import REASONS, Reasoner, typical_of_rows, typical_of_statistics
+from components.reasons import REASONS, Reasoner, typical_of_rows, typical_of_statistics
 from components.rows import Arrays, marker, raw_arrays
 from components.schema import Column
 from components.typical_row import STATISTICS

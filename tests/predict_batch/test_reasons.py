@@ -16,8 +16,8 @@ from components.artifacts import read_manifest
 from components.errors import InputError
 from components.predict_batch import reasons
 from components.predict_batch.prediction import predict
-from components.predict_batch.reasons import Reasoner, typical_of_rows, typical_of_statistics
 from components.predictor.explanation import Explainer
+from components.reasons import Reasoner, typical_of_rows, typical_of_statistics
 from components.rows import Arrays
 from components.serving_model import ServingModel
 from components.shapley import Sample
