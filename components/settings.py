@@ -446,8 +446,11 @@ class Tuning(Section):
     that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
     prune: bool = True
     """Stop trials early that lag behind the others."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """How hyperparameters are drawn. tpe: in the light of the trials before (Bergstra et al., NeurIPS 2011). random:
+    independently (Bergstra, Bengio, JMLR 2012), so that trials can run in pods of their own (pipeline tuning)."""
     parallel: PositiveInt = 1
-    """Trials at one time, each in a process of its own."""
+    """Trials at one time, each in a process of its own; in pipeline tuning, in a pod of its own."""
     seed: Annotated[int, Field(ge=0)] = 17
 
     @model_validator(mode="after")

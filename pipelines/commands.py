@@ -96,13 +96,14 @@ def run(
     from pipelines.progress import Progress
 
     tag = tag or compiled.content_tag()
+    text = compiled.read(pipeline, registry, tag)
     root = runs.resolve()
     with reaching(str(root)):
         root.mkdir(parents=True, exist_ok=True)
     prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
+    arguments = submission.accepted(text, prepared)
     name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
-    text = compiled.read(pipeline, registry, tag)
     with Progress() as progress:
         from pipelines.local import images_of, run_pipeline  # kfp takes 2 s to import
 
@@ -118,7 +119,7 @@ def run(
                 network=network,
                 variables=_from_environment(variables or []),
             )
-        outcome = run_pipeline(text, prepared.arguments, root, name, progress, cache, executor)
+        outcome = run_pipeline(text, arguments, root, name, progress, cache, executor)
     _print_outcome(loaded.settings.name, outcome)
     if outcome.failed:
         raise typer.Exit(_exit_code(outcome.failed))

@@ -57,13 +57,24 @@ def read_graph(compiled: str) -> Graph:
 def _tasks(spec: dict[str, Any], dag: dict[str, Any], group_after: tuple[str, ...] = ()) -> Iterator[Task]:
     for name, task in dag["tasks"].items():
         component = spec["components"][task["componentRef"]["name"]]
+        waits = [one for before in task.get("dependentTasks", []) for one in _members(spec, dag, before)]
         if "dag" in component:
-            yield from _tasks(spec, component["dag"], (*group_after, *task.get("dependentTasks", [])))
+            yield from _tasks(spec, component["dag"], (*group_after, *waits))
             continue
         image = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]["image"]
         is_exit = task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
-        after = () if is_exit else (*group_after, *task.get("dependentTasks", []))
+        after = () if is_exit else (*group_after, *waits)
         yield Task(name, task["taskInfo"]["name"], image, after, is_exit)
+
+
+def _members(spec: dict[str, Any], dag: dict[str, Any], name: str) -> Iterator[str]:
+    """Yields the tasks that somebody waits for: one, or those of a loop or condition."""
+    component = spec["components"][dag["tasks"][name]["componentRef"]["name"]]
+    if "dag" not in component:
+        yield name
+        return
+    for member in component["dag"]["tasks"]:
+        yield from _members(spec, component["dag"], member)
 
 
 def _arguments(parameters: dict[str, Any]) -> Iterator[Argument]:

@@ -8,6 +8,7 @@ functions are replaced while a run is under way (`_installed`); a test holds wha
 import contextlib
 import graphlib
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -118,6 +119,8 @@ class _Task:
     stage: str
     image: str
     is_exit: bool
+    is_repeated: bool
+    """It is in a loop."""
 
 
 def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
@@ -125,18 +128,18 @@ def _tasks_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> dict[str, _Task]:
     tasks: dict[str, _Task] = {}
     executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
 
-    def visit(dag: pipeline_spec_pb2.DagSpec) -> None:
+    def visit(dag: pipeline_spec_pb2.DagSpec, is_repeated: bool = False) -> None:
         exits = {name for name, task in dag.tasks.items() if _is_exit(task)}
         for name in [n for n in _ordered(spec, dag.tasks) if n not in exits] + sorted(exits):
             component_name = dag.tasks[name].component_ref.name
             component = spec.components[component_name]
             if component.WhichOneof("implementation") == "dag":
-                visit(component.dag)
+                visit(component.dag, is_repeated or dag.tasks[name].WhichOneof("iterator") is not None)
                 continue
             container = executors[component.executor_label]["container"]
             program = Program.from_command([*container["command"], *container["args"]])
             label = dag.tasks[name].task_info.name or name
-            tasks[component_name] = _Task(name, label, program.function, container["image"], name in exits)
+            tasks[component_name] = _Task(name, label, program.function, container["image"], name in exits, is_repeated)
 
     visit(spec.root.dag)
     return tasks
@@ -179,37 +182,44 @@ class _Run:
     executor: Executor
     watcher: Watcher
     records: dict[str, StageRecord] = field(default_factory=dict)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def execute(self, original: Any, task_spec: Any, **arguments: Any) -> tuple[dict[str, Any], status.Status]:
-        """Runs one task through kfp.local and records how it went."""
+        """Runs one task through kfp.local and records how it went; turns of a loop one after the other."""
+        with self._one_at_a_time:
+            return self._execute(original, task_spec, arguments)
+
+    def _execute(
+        self, original: Any, task_spec: Any, arguments: dict[str, Any]
+    ) -> tuple[dict[str, Any], status.Status]:
         component_name = task_spec.component_ref.name
         task = self.tasks[component_name]
         if task.is_exit:
             self._record_skipped()
         started, clock = datetime.now(UTC), time.monotonic()
+        turn_before = self.records.get(task.name)
         record = StageRecord(task=task.name, stage=task.stage, image=task.image, state="running", started=started)
         self._record(record)
         outputs, end = original(task_spec=task_spec, **arguments)
         record = self.records[task.name]  # the handler has been here, unless the cache answered
         is_cached = record.exit_code is None
-        self.executor.done(task.name)
+        if not task.is_repeated:  # else there may be more turns
+            self.executor.done(task.name)
         parameters, artifacts = _split_outputs(outputs)
         for artifact in artifacts.values():
             # Metrics have no file, and kfp's cache takes an artifact without one for lost.
             Path(artifact.uri).touch()
-        self._record(
-            record.model_copy(
-                update={
-                    "state": "failed" if end == status.Status.FAILURE else "cached" if is_cached else "succeeded",
-                    "ended": datetime.now(UTC),
-                    "wall_seconds": time.monotonic() - clock,
-                    "folder": _folder_of(artifacts)
-                    or str(self.root / self.name / component_name.removeprefix("comp-")),
-                    "parameters": parameters,
-                    "artifacts": artifacts,
-                }
-            )
+        record = record.model_copy(
+            update={
+                "state": "failed" if end == status.Status.FAILURE else "cached" if is_cached else "succeeded",
+                "ended": datetime.now(UTC),
+                "wall_seconds": time.monotonic() - clock,
+                "folder": _folder_of(artifacts) or str(self.root / self.name / component_name.removeprefix("comp-")),
+                "parameters": parameters,
+                "artifacts": artifacts,
+            }
         )
+        self._record(_with_turn_before(record, turn_before) if turn_before else record)
         return outputs, end
 
     def run_command(self, start: Start) -> int:
@@ -239,6 +249,17 @@ class _Run:
         for task in self.tasks.values():
             if task.name not in self.records and not task.is_exit:
                 self._record(StageRecord(task=task.name, stage=task.stage, image=task.image, state="skipped"))
+
+
+def _with_turn_before(record: StageRecord, before: StageRecord) -> StageRecord:
+    """Puts a turn of a loop into one record with those before: a failure stays, times add up."""
+    summed = {
+        "started": before.started,
+        "wall_seconds": before.wall_seconds + record.wall_seconds,
+        "cpu_seconds": before.cpu_seconds + record.cpu_seconds,
+        "peak_rss_bytes": max(before.peak_rss_bytes, record.peak_rss_bytes),
+    }
+    return (before if before.state == "failed" else record).model_copy(update=summed)
 
 
 def _split_outputs(outputs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, ArtifactRecord]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components import images
+from components.errors import InputError
 from components.model_store import ModelStore
 from components.settings import Section
 from components.spans import listing_digest, pinned_window, resolve
@@ -77,7 +78,33 @@ def prepare(
     # Neither in the digest nor in the card: where a model is served does not change it.
     arguments |= {"deployment": _section(settings.deployment), "deployment_target": settings.deployment.target}
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
+    arguments["parts"] = [f"{number}/{settings.tuning.parallel}" for number in range(1, settings.tuning.parallel + 1)]
     return Submission(arguments, window, [file.uri for file in files], store_uri)
+
+
+def accepted(text: str, prepared: Submission) -> dict[str, Any]:
+    """Picks the arguments that a compiled pipeline takes.
+
+    Raises:
+        InputError: it tries models in pods, and the settings do not allow that.
+    """
+    names = compiled.inputs(text)
+    if "parts" in names:
+        _require_parts(prepared.arguments)
+    return {name: value for name, value in prepared.arguments.items() if name in names}
+
+
+def _require_parts(arguments: dict[str, Any]) -> None:
+    tuning = arguments["tuning"]
+    if not arguments["analysis_cache"]:
+        raise InputError(
+            "pipeline tuning keeps its trials where training finds them; say where: --analysis-cache s3://bucket/analysis"
+        )
+    if tuning["trials"] and tuning["sampler"] != "random":
+        raise InputError(
+            f"tuning.sampler is {tuning['sampler']}: it learns from the trials before, and those in other pods are not "
+            "over; run pipeline tuning with --set tuning.sampler=random, and training as well"
+        )
 
 
 def _section(section: Section) -> dict[str, Any]:

@@ -7,14 +7,12 @@ from components.deploy_model.component import deploy_model
 from components.evaluate_model.component import evaluate_model
 from components.explain_model.component import explain_model
 from components.gate.component import gate
-from components.ingest_data.component import ingest_data
 from components.predict_batch.component import predict_batch
 from components.publish_model.component import publish_model
 from components.report_run.component import report_run
 from components.train_model.component import train_model
-from components.transform_data.component import transform_data
 from components.tune_model.component import tune_model
-from components.validate_data.component import validate_data
+from pipelines.preparation import prepare_data
 
 
 @dsl.pipeline(name="training", description="Tabular data to a published TensorFlow model; nothing bad passes.")
@@ -76,37 +74,17 @@ def training(
     ).set_caching_options(False)
 
     with dsl.ExitHandler(reported):
-        ingested = ingest_data(data=data, task=task, schema=schema, data_digest=data_digest)
-        examples = ingested.outputs["examples"]
-
-        validated = validate_data(
-            examples=examples,
-            task=task,
-            validation=validation,
-            curated_schema=schema,
-            production_model=production_model,
+        prepared = prepare_data(
+            data, task, validation, features, schema, user_module, data_digest, production_model, analysis_cache
         )
-        data_passed = gate(
-            name="data", verdict=validated.outputs["verdict"], reason=validated.outputs["reason"]
-        ).set_display_name("data gate")
-
         in_production = (
-            predict_batch(examples=examples, model_uri=production_model, keep_columns=prediction_columns)
+            predict_batch(examples=prepared.examples, model_uri=production_model, keep_columns=prediction_columns)
             .set_display_name("predict (production)")
-            .after(data_passed)
+            .after(prepared.data_passed)
         )
-        transformed = transform_data(
-            examples=examples,
-            schema=validated.outputs["schema"],
-            task=task,
-            features=features,
-            user_module=user_module,
-            analysis_cache=analysis_cache,
-        ).after(data_passed)
-
         tuned = tune_model(
-            transformed=transformed.outputs["transformed"],
-            transform_graph=transformed.outputs["transform_graph"],
+            transformed=prepared.transformed,
+            transform_graph=prepared.transform_graph,
             task=task,
             tuning=tuning,
             training=training,
@@ -114,22 +92,22 @@ def training(
             studies=analysis_cache,
         )
         trained = train_model(
-            transformed=transformed.outputs["transformed"],
-            transform_graph=transformed.outputs["transform_graph"],
-            schema=validated.outputs["schema"],
+            transformed=prepared.transformed,
+            transform_graph=prepared.transform_graph,
+            schema=prepared.schema,
             task=task,
             model=tuned.outputs["model"],
             training=training,
             user_module=user_module,
         )
         # All columns are kept: the golden rows are taken from them.
-        predicted = predict_batch(examples=examples, model=trained.outputs["trained"]).set_display_name(
+        predicted = predict_batch(examples=prepared.examples, model=trained.outputs["trained"]).set_display_name(
             "predict (candidate)"
         )
         evaluated = evaluate_model(
             predictions=predicted.outputs["predictions"],
             production_predictions=in_production.outputs["predictions"],
-            examples=examples,
+            examples=prepared.examples,
             task=task,
             evaluation=evaluation,
         )
@@ -140,10 +118,10 @@ def training(
         # Beside the way to the model store: nothing waits for it.
         explain_model(
             model=trained.outputs["trained"],
-            examples=examples,
+            examples=prepared.examples,
             predictions=predicted.outputs["predictions"],
-            transform_graph=transformed.outputs["transform_graph"],
-            schema=validated.outputs["schema"],
+            transform_graph=prepared.transform_graph,
+            schema=prepared.schema,
             task=task,
             explanation=explanation,
         )
@@ -157,9 +135,9 @@ def training(
         published = (
             publish_model(
                 model=trained.outputs["trained"],
-                examples=examples,
-                schema=validated.outputs["schema"],
-                statistics=validated.outputs["statistics"],
+                examples=prepared.examples,
+                schema=prepared.schema,
+                statistics=prepared.statistics,
                 evaluation_result=evaluated.outputs["evaluation_result"],
                 name=name,
                 config=config,

@@ -12,6 +12,7 @@ from components.errors import DataRejectedError, InputError, UnavailableError
 from components.settings import Model
 from components.tune_model.comparison import Comparison, read_comparison
 from components.tune_model.measures import HIGHER_IS_BETTER, Measured, measure
+from components.tune_model.part import Part
 from components.tune_model.processes import Outcome, Runner, runner
 from components.tune_model.ranking import Entry, choose, contenders, rows
 from components.tune_model.records import Experiment, Leaderboard, Trial, TrialResult, metric_of
@@ -33,10 +34,13 @@ class _Started:
 
 
 class Competition:
-    """Tries candidates as they stand, then other hyperparameters of them."""
+    """Tries candidates as they stand, then other hyperparameters of them; all, or a part of them."""
 
-    def __init__(self, experiment: Experiment, comparison: Comparison, study: Study, places: Runner) -> None:
+    def __init__(
+        self, experiment: Experiment, comparison: Comparison, study: Study, places: Runner, part: Part
+    ) -> None:
         self.entries: list[Entry] = []
+        self._part = part
         self._experiment = experiment
         self._comparison = comparison
         self._study = study
@@ -53,21 +57,24 @@ class Competition:
         return self._search.importance() if self._search else {}
 
     def run(self) -> None:
-        """Tries all.
+        """Tries all of the part.
 
         Raises:
             InputError, DataRejectedError, UnavailableError: no candidate could be fitted, or nothing can be drawn.
             RuntimeError: none could, and the first cause was not foreseen.
         """
         tuning = self._experiment.tuning
-        self._in_order(self._start(model) for model in tuning.candidates)
-        if not any(entry.measured for entry in self.entries):
+        numbered = enumerate(tuning.candidates, 1)
+        self._in_order(self._start(model) for number, model in numbered if number in self._part)
+        if self._part.is_all and not any(entry.measured for entry in self.entries):
             raise _failure([entry.result for entry in self.entries])
         if not tuning.trials:
             return
         problem, _, _ = self._comparison.problem(self._comparison.folds[0], self._experiment)
         fitted = [entry.result.model for entry in self.entries if entry.measured]
-        self._search = Search(tuning, fitted, problem, self._metric in HIGHER_IS_BETTER)
+        # Drawn independently, hyperparameters are the same in every part, whatever could be fitted there.
+        from_ = tuning.candidates if tuning.sampler == "random" else fitted
+        self._search = Search(tuning, from_, problem, self._metric in HIGHER_IS_BETTER)
         if self._search.is_empty:
             raise InputError(
                 f"tuning.trials is {tuning.trials}, but no candidate has hyperparameters to draw; name some in "
@@ -77,11 +84,13 @@ class Competition:
 
     def _draws(self, search: Search) -> Iterator[_Started]:
         tuning = self._experiment.tuning
-        for _ in range(tuning.trials):
+        for number in range(len(tuning.candidates) + 1, len(tuning.candidates) + tuning.trials + 1):
             if tuning.seconds is not None and time.monotonic() - self._begun > tuning.seconds:
                 print(f"tune_model: no further trial: tuning.seconds ({tuning.seconds:g}) are over", flush=True)
                 return
             drawn, model = search.ask()
+            if number not in self._part:
+                continue
             known = limits(model.kind, [entry.result for entry in self.entries]) if tuning.prune else {}
             yield self._start(model, known, drawn)
 
@@ -136,16 +145,18 @@ class Competition:
         else:
             how = f"{'given up' if result.state == 'pruned' else 'failed'}: {result.reason}"
         seconds = "known from before" if was_done else f"{result.seconds:.1f} s"
-        total = len(self._experiment.tuning.candidates) + self._experiment.tuning.trials
+        everything = len(self._experiment.tuning.candidates) + self._experiment.tuning.trials
+        total = sum(number in self._part for number in range(1, everything + 1))
         print(f"tune_model: {self._ends} of {total}: {result.model.kind}: {how}, {seconds}", flush=True)
 
 
-def compete(experiment: Experiment, studies: str) -> tuple[Leaderboard, list[TrialResult]]:
+def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboard, list[TrialResult]]:
     """Tries all and chooses one.
 
     Args:
         experiment: what is tried, and on which rows.
         studies: URI under which trials are kept and found again; empty: none.
+        part: of the trials that are run here.
 
     Returns:
         The leaderboard, and all trials in the order in which they were started.
@@ -160,24 +171,30 @@ def compete(experiment: Experiment, studies: str) -> tuple[Leaderboard, list[Tri
     comparison = read_comparison(experiment)
     trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison))
     with Study(studies, experiment, comparison) as study, runner(experiment, comparison) as places:
-        competition = Competition(experiment, comparison, study, places)
+        competition = Competition(experiment, comparison, study, places, part)
         competition.run()
-    ranked = contenders(competition.entries)
+    entries = competition.entries
+    results = [entry.result for entry in entries]
+    if not any(entry.measured for entry in entries):  # of a part of the trials: others may
+        why = f"of part {part} of the trials, none came to its end"
+        model = experiment.tuning.candidates[0]
+        return Leaderboard(metric=metric, rule=experiment.tuning.rule, model=model, why=why), results
+    ranked = contenders(entries)
     chosen, why = choose(ranked, experiment.tuning.rule)
     board = Leaderboard(
         metric=metric,
         rule=experiment.tuning.rule,
         model=chosen.result.model,
-        why=why,
+        why=why if part.is_all else f"of part {part} of the trials, {why}",
         compared_rows=len(comparison.labels),
         used_rows=len(comparison.examples.labels),
         train_rows=comparison.train_rows,
         folds=experiment.tuning.folds,
         seconds=round(time.monotonic() - begun, 1),
-        rows=rows(competition.entries, ranked, chosen, trivial),
+        rows=rows(entries, ranked, chosen, trivial),
         importance=competition.importance,
     )
-    return board, [entry.result for entry in competition.entries]
+    return board, results
 
 
 def _failure(results: Sequence[TrialResult]) -> Exception:

@@ -19,6 +19,7 @@ def tune_model(
     report: dsl.Output[dsl.HTML],
     user_module: str = "",
     studies: str = "",
+    part: str = "",
 ) -> NamedTuple("Outputs", [("model", dict), ("reason", str)]):
     """Tries models on rows of the train split that they did not learn from, and chooses one.
 
@@ -33,6 +34,8 @@ def tune_model(
         report: self-contained page.
         user_module: Python source that may define `build_model(inputs, task, options)`.
         studies: URI under which trials are kept, so that a run that is started again does not repeat them; empty: none.
+        part: which of the trials are tried here, e.g. 2/4: every fourth, from the second; empty: all. The others
+            are tried elsewhere, under the same `studies`.
 
     Returns:
         model: section `model` for train_model. reason: one line, why it was chosen.
@@ -52,6 +55,7 @@ def tune_model(
             studies,
             leaderboard.path,
             report.path,
+            part,
         )
         for name, value in board.scalars().items():
             metrics.log_metric(name, value)

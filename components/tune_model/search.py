@@ -1,6 +1,7 @@
-"""Which hyperparameters are tried next, by Optuna's TPE sampler.
+"""Which hyperparameters are tried next, by Optuna's samplers.
 
-Source: Bergstra, Bardenet, Bengio, Kégl: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
+Sources: Bergstra, Bardenet, Bengio, Kégl: Algorithms for Hyper-Parameter Optimization, NeurIPS 2011 (TPE); Bergstra,
+Bengio: Random Search for Hyper-Parameter Optimization, JMLR 2012.
 """
 
 import json
@@ -50,7 +51,11 @@ class Search:
         Raises:
             InputError: the settings or the kind propose what the kind does not take.
         """
-        self._study.sampler = optuna.samplers.TPESampler(seed=self._tuning.seed + len(self._study.trials))
+        seed = self._tuning.seed + len(self._study.trials)
+        if self._tuning.sampler == "random":
+            self._study.sampler = optuna.samplers.RandomSampler(seed)
+        else:
+            self._study.sampler = optuna.samplers.TPESampler(seed=seed)
         trial = self._study.ask()
         kind = trial.suggest_categorical("kind", list(self._models))
         model, draw = self._models[kind], _Draw(trial, kind)

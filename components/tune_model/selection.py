@@ -5,6 +5,7 @@ from pathlib import Path
 from components.artifacts import whole
 from components.settings import Task, Training, Tuning
 from components.tune_model.page import write_page
+from components.tune_model.part import parse_part
 from components.tune_model.records import Experiment, Leaderboard, TrialResult, metric_of
 
 LEADERBOARD = "leaderboard.json"
@@ -20,6 +21,7 @@ def select(
     studies: str,
     leaderboard: str,
     report: str,
+    part: str = "",
 ) -> Leaderboard:
     """Chooses one of the candidates, or a model with other hyperparameters; the arguments are those of the component.
 
@@ -28,21 +30,22 @@ def select(
         DataRejectedError: the rows cannot be learned from.
         UnavailableError: the storage of the studies does not answer.
     """
+    share = parse_part(part, tuning, studies)
     experiment = Experiment(
         transformed=transformed,
         transform_graph=transform_graph,
         task=task,
-        tuning=tuning,
+        tuning=tuning if share.is_all else tuning.model_copy(update={"parallel": 1}),
         training=training,
         user_module=user_module,
     )
-    if len(tuning.candidates) == 1 and not tuning.trials:
+    if share.is_all and len(tuning.candidates) == 1 and not tuning.trials:
         board, results = _the_only_one(experiment), list[TrialResult]()
     else:
         # It imports TensorFlow, which takes seconds.
         from components.tune_model.competition import compete
 
-        board, results = compete(experiment, studies)
+        board, results = compete(experiment, studies, share)
     print(f"tune_model: {board.why}", flush=True)
     with whole(leaderboard) as folder:
         (folder / LEADERBOARD).write_text(board.model_dump_json(indent=1), encoding="utf-8")

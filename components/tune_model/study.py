@@ -30,6 +30,7 @@ class Study:
     def __init__(self, uri: str, experiment: Experiment, comparison: Comparison) -> None:
         """Args: uri: under which studies are kept, by what decides them; empty: this one is forgotten at its end."""
         self._uri = f"{uri.rstrip('/')}/{_key(experiment, comparison)}" if uri else ""
+        self._is_random = experiment.tuning.sampler == "random"
         self._temporary = tempfile.TemporaryDirectory()
         self._folder = Path(self._temporary.name)
 
@@ -42,14 +43,18 @@ class Study:
         self._temporary.cleanup()
 
     def find(self, model: Model, limits: dict[int, float]) -> TrialResult | None:
-        """Finds a trial of a model; one that was given up counts if it would be again."""
+        """Finds a trial of a model.
+
+        One that was given up counts if it would be again; of a random search always, as those that it lagged behind may
+        have been tried elsewhere.
+        """
         name = _name(model)
         if not self._fetch(f"{name}.json"):
             return None
         path = self._folder / f"{name}.json"
         result = parse_record(TrialResult, path.read_bytes(), f"{self._uri}/{path.name}", "remove it, then run again")
         if result.state == "pruned":
-            return result if is_lagging(result.curves[0], limits) else None
+            return result if self._is_random or is_lagging(result.curves[0], limits) else None
         return result if self._fetch(f"{name}.npy") else None
 
     def keep(self, result: TrialResult, predictions: Matrix | None) -> None:

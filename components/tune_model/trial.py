@@ -4,7 +4,6 @@ import gc
 import statistics
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,31 +17,14 @@ from components.models.contract import Epoch, Fit
 from components.models.examples import Examples, Matrix
 from components.models.kinds import kind_of
 from components.models.outputs import graph_of, outputs_of, tensors_of
-from components.tune_model.comparison import Comparison, Fold, read_comparison
+from components.tune_model.comparison import Comparison, Fold
 from components.tune_model.records import Experiment, Step, Trial, TrialResult
-
-PREDICTIONS, RESULT = "predictions.npy", "result.json"
 
 _WARM_UP_CALLS, _TIMED_CALLS = 30, 300
 
 
 class _Lagging(Exception):  # noqa: N818  (the usual end of a trial, not an error)
     """A trial is given up."""
-
-
-def try_candidate(experiment: Experiment, trial: Trial, folder: Path) -> TrialResult:
-    """Runs a trial that has a process or a pod of its own.
-
-    Args:
-        experiment: what all trials have in common.
-        trial: what is tried.
-        folder: gets result.json and, of a complete trial, predictions.npy.
-    """
-    result, predictions = run_trial(experiment, trial, read_comparison(experiment))
-    if predictions is not None:
-        np.save(folder / PREDICTIONS, predictions)
-    (folder / RESULT).write_text(result.model_dump_json(indent=1), encoding="utf-8")
-    return result
 
 
 def run_trial(experiment: Experiment, trial: Trial, comparison: Comparison) -> tuple[TrialResult, Matrix | None]:

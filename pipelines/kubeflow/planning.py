@@ -126,7 +126,8 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     require_reachable(loaded)
     text = pipeline_text(loaded, choice)
     prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
-    require_small(prepared.arguments)
+    arguments = submission.accepted(text, prepared)
+    require_small(arguments)
     own = {
         "project": loaded.settings.name,
         "pipeline": compiled.documents(text)[0]["pipelineInfo"]["name"],
@@ -136,7 +137,7 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     return Plan(
         loaded,
         text,
-        prepared.arguments,
+        arguments,
         own | dict(tags),
         Request(choice.pipeline_root, choice.service_account or loaded.settings.cluster.service_account),
     )

@@ -49,4 +49,7 @@ def test_what_cannot_be_written_or_compiled_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in done.stderr
     assert "Traceback" not in done.stderr
     done = compile_to(tmp_path / "x.yaml", "--pipeline", "trainin")
-    assert (done.returncode, done.stderr) == (2, "fix your input: no pipeline 'trainin' (there are: training)\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "fix your input: no pipeline 'trainin' (there are: training, tuning)\n",
+    )

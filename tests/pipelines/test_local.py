@@ -89,6 +89,29 @@ def run(compiled_probe: str, tmp_path: Path) -> Callable[..., Outcome]:
     return start
 
 
+@dsl.component(base_image=images.BASE, install_kfp_package=False)
+def spell(letter: str) -> str:
+    if letter == "?":
+        raise SystemExit(3)
+    return letter * 2
+
+
+@dsl.pipeline
+def spelling(letters: list, after: str = "x"):  # type: ignore[type-arg]
+    with dsl.ParallelFor(letters) as letter:
+        spelled = spell(letter=letter).set_caching_options(False)
+    spell(letter=after).after(spelled).set_display_name("last")
+
+
+@pytest.mark.parametrize(("letters", "expected"), [(["a", "b", "c"], "succeeded"), (["a", "?", "c"], "failed")])
+def test_turns_of_a_loop_are_one_record(letters: list[str], expected: str, tmp_path: Path) -> None:
+    compiler.Compiler().compile(spelling, str(tmp_path / "spelling.yaml"))
+    text = (tmp_path / "spelling.yaml").read_text()
+    outcome = run_pipeline(text, {"letters": letters}, tmp_path / "runs", "run", Silent())
+    assert [record.state for record in outcome.records if record.task == "spell"] == [expected]
+    assert (outcome.failed is None) == (expected == "succeeded")
+
+
 def states(outcome: Outcome) -> dict[str, str]:
     return {record.task: record.state for record in outcome.records}
 

@@ -1,12 +1,15 @@
 """What a run is started with. Needs: the authoring environment."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from components import images
+from components.errors import InputError
 from pipelines import compiled, submission
+from pipelines.graph import read_graph
 from pipelines.project import LoadedProject, load_project
 from tests.pipelines.test_project import SCHEMA, VALID
 
@@ -38,3 +41,23 @@ def test_the_card_gets_the_images_that_run(project: LoadedProject) -> None:
 def test_the_images_do_not_change_what_the_inputs_are(project: LoadedProject) -> None:
     one, other = (submission.prepare(project, tag=tag).arguments for tag in ("1.1", "1.2"))
     assert one["inputs_digest"] == other["inputs_digest"]
+
+
+def test_a_pipeline_gets_the_arguments_that_it_takes(project: LoadedProject) -> None:
+    prepared = submission.prepare(project, "s3://bucket/analysis")
+    for name in compiled.names():
+        text = compiled.read(name)
+        arguments = submission.accepted(text, prepared)
+        required = {a.name for a in read_graph(text).arguments if not a.default}
+        assert required <= arguments.keys() <= compiled.inputs(text), name
+    assert submission.accepted(compiled.read("tuning"), prepared)["parts"] == ["1/1"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cache", "says"),
+    [([], "", "--analysis-cache s3://"), (["tuning.trials=3"], "s3://bucket/a", "--set tuning.sampler=random")],
+)
+def test_what_pods_cannot_share_is_refused(project: LoadedProject, overrides: list[str], cache: str, says: str) -> None:
+    given = load_project(project.path, overrides)
+    with pytest.raises(InputError, match=re.escape(says)):
+        submission.accepted(compiled.read("tuning"), submission.prepare(given, cache))

@@ -26,6 +26,7 @@ def chosen(
     code: str = "",
     studies: str = "",
     given: Project | None = None,
+    part: str = "",
     **tuning: Any,
 ) -> Leaderboard:
     """Chooses into `output`/leaderboard and `output`/report.html."""
@@ -40,6 +41,7 @@ def chosen(
         studies,
         str(output / "leaderboard"),
         str(output / "report.html"),
+        part,
     )
 
 

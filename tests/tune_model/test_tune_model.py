@@ -1,5 +1,6 @@
 """Trying models and choosing one, on real transformed rows."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.errors import InputError
 from components.settings import Model
 from components.tune_model.records import Leaderboard
-from components.tune_model.trial import PREDICTIONS, try_candidate
 from tests.train_model.projects import project, read_split, write_dataset
 from tests.tune_model.selecting import LINEAR, MLP, STUMPS, TREES, chosen, environment, facts, written
 
@@ -277,22 +278,42 @@ def test_a_killed_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.count("known from before") >= 3
 
 
-def test_a_trial_may_run_elsewhere(tmp_path: Path) -> None:
-    from components.settings import Training, Tuning
-    from components.tune_model.records import Experiment, Trial, TrialResult
+def test_parts_try_what_the_whole_finds_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = str(tmp_path / "studies")
+    asked = {"trials": 4, "sampler": "random", "prune": False, "studies": studies}
+    parts = [chosen(tmp_path / f"part{n}", [STUMPS, TREES], part=f"{n}/3", **asked) for n in (1, 2, 3)]
+    assert "known from before" not in capsys.readouterr().out
+    whole = chosen(tmp_path / "whole", [STUMPS, TREES], **asked)
+    assert capsys.readouterr().out.count("known from before") == 6
+    tried = [row.model for part in parts for row in part.rows if row.model]
+    assert sorted(map(str, tried)) == sorted(str(row.model) for row in whole.rows if row.model)
+    alone = chosen(tmp_path / "alone", [STUMPS, TREES], **{**asked, "studies": ""})
+    assert facts(whole) == facts(alone)
+    assert parts[1].why.startswith("of part 2/3 of the trials, ")
 
-    given = project("binary")
-    experiment = Experiment(
-        transformed=str(given.transformed),
-        transform_graph=str(given.transform_graph),
-        task=given.task,
-        tuning=Tuning(),
-        training=Training(epochs=1),
-    )
-    said = experiment.model_dump_json(), Trial.model_validate({"model": TREES}).model_dump_json()
-    try_candidate(Experiment.model_validate_json(said[0]), Trial.model_validate_json(said[1]), tmp_path)
-    result = TrialResult.model_validate_json((tmp_path / "result.json").read_bytes())
-    assert result.state == "complete"
-    predictions = np.load(tmp_path / PREDICTIONS)
-    assert predictions.shape == (180, 1)
-    assert predictions.dtype == np.float32
+
+def test_a_part_without_a_trial_that_ends_fails_nobody(tmp_path: Path) -> None:
+    broken = {"kind": "custom", "options": {}}
+    studies = str(tmp_path / "studies")
+    board = chosen(tmp_path, [STUMPS, broken], part="2/2", sampler="random", studies=studies, code="import nowhere")
+    assert board.why == "of part 2/2 of the trials, none came to its end"
+    assert written(tmp_path) == board
+
+
+@pytest.mark.parametrize(
+    ("part", "tuning", "says"),
+    [
+        ("4/3", {}, "part is '4/3'; write which one of how many, e.g. 2/4"),
+        ("0/3", {}, "part is '0/3'"),
+        ("half", {}, "part is 'half'"),
+        ("1/2", {"studies": ""}, "studies is empty: give the URI"),
+        (
+            "1/2",
+            {"trials": 2, "sampler": "tpe"},
+            "tuning.sampler is tpe, which learns from trials that may run elsewhere",
+        ),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused(part: str, tuning: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        chosen(tmp_path, [STUMPS], part=part, **{"studies": str(tmp_path / "studies"), **tuning})
