@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from components import reasons
 from components.artifacts import read_manifest
 from components.errors import InputError
-from components.predict_batch import reasons
 from components.predict_batch.prediction import predict
 from components.predictor.explanation import Explainer
 from components.reasons import Reasoner, typical_of_rows, typical_of_statistics
