@@ -5,6 +5,7 @@ anything, so a name that TensorFlow would refuse has a digest in its place insid
 """
 
 import hashlib
+import keyword
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,8 @@ import tensorflow_transform as tft
 
 from components.features import Feature, FeatureSpec, read_features
 
-_ALLOWED = re.compile(r"(?!column_|feature_)[A-Za-z0-9][A-Za-z0-9_]*")
+# Signatures are functions with these names as keyword arguments; "self" is what TensorFlow's own method is called on.
+_ALLOWED = re.compile(r"(?!column_|feature_|self$)[A-Za-z][A-Za-z0-9_]*")
 
 
 def column_keys(names: Iterable[str]) -> dict[str, str]:
@@ -29,7 +31,11 @@ def feature_keys(names: Iterable[str]) -> dict[str, str]:
 
 
 def _key(name: str, prefix: str) -> str:
-    return name if _ALLOWED.fullmatch(name) else prefix + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return (
+        name
+        if _ALLOWED.fullmatch(name) and not keyword.iskeyword(name)
+        else prefix + hashlib.sha256(name.encode()).hexdigest()[:16]
+    )
 
 
 class TransformGraph(tf.Module):

@@ -1,6 +1,7 @@
 """Small projects, transformed and trained by the real stages; made once a process."""
 
 import functools
+import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,18 +112,24 @@ class Project:
 
 
 @functools.cache
-def project(kind: str) -> Project:
-    """A transformed project of a task."""
+def project(kind: str, names: tuple[tuple[str, str], ...] = ()) -> Project:
+    """A transformed project of a task; names: what columns are called instead."""
     folder = Path(tempfile.mkdtemp(prefix=f"lockgate-{kind}-"))
-    write_dataset(folder / "examples", train=raw_rows(kind), eval=raw_rows(kind, 300, seed=4))
+    new = dict(names)
+    splits = {"train": raw_rows(kind), "eval": raw_rows(kind, 300, seed=4)}
+    renamed = {s: rows.rename_columns([new.get(n, n) for n in rows.column_names]) for s, rows in splits.items()}
+    write_dataset(folder / "examples", **renamed)
+    schema, features = SCHEMA % LABEL_TYPES[kind], json.dumps(FEATURES)
+    for old, name in names:
+        schema, features = (text.replace(f'"{old}"', f'"{name}"') for text in (schema, features))
     (folder / "schema").mkdir()
-    (folder / "schema" / "schema.pbtxt").write_text(SCHEMA % LABEL_TYPES[kind])
+    (folder / "schema" / "schema.pbtxt").write_text(schema)
     made = Project(folder, kind, folder / "transformed", folder / "graph")
     transform(
         str(made.examples),
         str(folder / "schema"),
         made.task,
-        Features.model_validate(FEATURES),
+        Features.model_validate_json(features),
         "",
         "",
         [],

@@ -264,6 +264,26 @@ def test_signature_names_are_the_columns_where_tensorflow_allows() -> None:
     assert {"amount", "visits", "colour"} < arguments
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("self", "training", "inputs", "examples"),
+        ("args", "kwargs", "name", "function"),
+        ("class", "2nd", "raw", "True"),
+        ("a/b:0", "__init__", "column_1", "größe 😀"),
+    ],
+)
+def test_columns_may_have_any_name(names: tuple[str, ...], tmp_path: Path) -> None:
+    renamed = project("binary", tuple(zip(("amount", "trip km", "visits", "colour"), names, strict=True)))
+    renamed.train(tmp_path, {"kind": "linear"}, {"epochs": 1})
+    model = ServingModel(tmp_path / "model")
+    assert {i.name for i in model.spec.inputs} == set(names)
+    row = {
+        i.name: np.array([b"red"], object) if i.dtype == "string" else np.ones(1, i.dtype) for i in model.spec.inputs
+    }
+    assert 0 < model.predict(row)["probability"][0] < 1
+
+
 def test_transformed_rows_are_all_read() -> None:
     rows = sum(pq.read_metadata(part).num_rows for part in (project("binary").transformed / "train").glob("*"))
     assert rows == 900
