@@ -92,8 +92,9 @@ def line(table: Table, seed: int, overrides: list[str]) -> str:
     sign = 1 if table.task == "binary" else -1
     ahead = [sign * (found - other) for other in (others[0], max(others, key=lambda one: sign * one))]
     figures = " | ".join(f"{one:.4f}" for one in others)
+    rows = f"{len(train):,} + {len(test):,}"
     return (
-        f"| {table.name} | {len(train):,} + {len(test):,} | {METRIC[table.task]} | {found:.4f} | {chosen} | {figures} | "
+        f"| {table.name} | {rows} | {METRIC[table.task]} | {found:.4f} | {chosen} | {figures} | "
         f"{ahead[0]:+.4f} | {ahead[1]:+.4f} |"
     )
 
