@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from components.evaluate_model.metrics import Array, Predictions, Values, measure
+from components.evaluate_model.metrics import Values, measure
+from components.predictions import Array, Predictions
 
 
 def measure_baseline(baseline: Predictions, train_labels: Array) -> Values:

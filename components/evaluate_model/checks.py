@@ -6,18 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.errors import InputError
-from components.evaluate_model.metrics import (
-    GAIN_METRIC,
-    HIGHER_IS_BETTER,
-    LEAD_METRIC,
-    Array,
-    Predictions,
-    Values,
-)
+from components.evaluate_model.metrics import GAIN_METRIC, Values
 from components.evaluate_model.observations import Rejections
-from components.evaluate_model.slices import Partition
 from components.evaluation_result import Check, Estimates
+from components.predictions import HIGHER_IS_BETTER, LEAD_METRIC, Array, Predictions
 from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold, evaluation_faults
+from components.slices import Partition
 
 REJECTED_ROWS = "rows rejected by the model"
 _SHOWN = 3

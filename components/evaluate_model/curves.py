@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from components.evaluate_model.metrics import CALIBRATION_BINS, Array, Predictions, calibration_bins
 from components.evaluation_result import Confusion, RocCurve
+from components.predictions import CALIBRATION_BINS, Array, Predictions, calibration_bins
 
 MAX_POINTS = 200
 HISTOGRAM_BINS = 40

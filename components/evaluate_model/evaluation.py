@@ -11,20 +11,15 @@ from components.evaluate_model import checks, curves
 from components.evaluate_model.baseline import measure_baseline
 from components.evaluate_model.checks import SliceTable, figure
 from components.evaluate_model.intervals import RESOLUTION, distribution, interval
-from components.evaluate_model.metrics import (
-    Array,
-    Predictions,
-    Values,
-    measure,
-    measure_classes,
-)
+from components.evaluate_model.metrics import Values, measure, measure_classes
 from components.evaluate_model.observations import Observations, observe
 from components.evaluate_model.page import page
 from components.evaluate_model.reasons import reason
-from components.evaluate_model.slices import Partition, partitions
-from components.evaluate_model.statistics import points, statistic
 from components.evaluation_result import Estimate, Estimates, EvaluationResult, SliceResult, write_evaluation
+from components.predictions import Array, Predictions
+from components.resampled_metrics import points, statistic
 from components.settings import METRICS, Bootstrap, Evaluation, Task
+from components.slices import Partition, partitions
 
 MAX_SLICES = 1000
 _SUSPICIOUS = {"auc": 0.999, "r2": 0.999}

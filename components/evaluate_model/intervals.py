@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from scipy import stats
 
-from components.evaluate_model.metrics import Array
-from components.evaluate_model.statistics import Statistic
+from components.predictions import Array
+from components.resampled_metrics import Statistic
 from components.settings import Bootstrap
 
 RESOLUTION = 2048

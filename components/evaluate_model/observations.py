@@ -1,6 +1,5 @@
 """Reads what was predicted and what came true."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +13,13 @@ import pyarrow.parquet as pq
 
 from components.artifacts import MODEL_SPEC, read_manifest, split_files
 from components.errors import DataRejectedError, InputError
-from components.evaluate_model.metrics import Array, Predictions, best_f1_threshold
+from components.evaluate_model.metrics import best_f1_threshold
 from components.features import class_names
 from components.labels import distinct_classes, positive_class
 from components.model_spec import read_spec
+from components.predictions import Array, Predictions
 from components.settings import Evaluation, Task
+from components.slices import require_column
 
 SPLIT = "eval"
 REJECTED = "rejected"
@@ -125,18 +126,6 @@ def observe(
         rejections=rejections,
         rejected_by_production=int((~shared).sum()),
     )
-
-
-def require_column(names: Sequence[str], wanted: str, where: str) -> None:
-    """Makes sure that a column is there.
-
-    Raises:
-        InputError: it is not, with the most similar name.
-    """
-    if wanted not in names:
-        similar = difflib.get_close_matches(wanted, names, n=1)
-        hint = f"did you mean '{similar[0]}'?" if similar else f"it has: {', '.join(names)}"
-        raise InputError(f"{where} has no column '{wanted}'; {hint}")
 
 
 def _read_predictions(dataset: Path, task: Task) -> pa.Table | None:

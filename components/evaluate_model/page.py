@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from components.evaluate_model import curves
-from components.evaluate_model.metrics import HIGHER_IS_BETTER, LEAD_METRIC, Predictions
 from components.evaluate_model.observations import Observations
 from components.evaluation_result import EvaluationResult, SliceResult
+from components.predictions import HIGHER_IS_BETTER, LEAD_METRIC, Predictions
 from components.reports import render
 from components.settings import METRICS, Evaluation, SliceThreshold
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from components.evaluate_model.checks import figure, with_interval
-from components.evaluate_model.metrics import GAIN_METRIC, LEAD_METRIC, Values
+from components.evaluate_model.metrics import GAIN_METRIC, Values
 from components.evaluation_result import Check, Estimates
+from components.predictions import LEAD_METRIC
 from components.settings import Task
 
 _SHOWN = 3

@@ -7,14 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.data_statistics.findings import Finding
+from components.data_statistics.offences import HUGE_STRING_BYTES, MISSING
+from components.data_statistics.statistics import FeatureStatistics, common
 from components.errors import InputError
 from components.labels import distinct_classes, positive_class
 from components.settings import Task
 from components.validate_data import leaks
-from components.validate_data.anomalies import Finding
-from components.validate_data.offences import HUGE_STRING_BYTES, MISSING
 from components.validate_data.splits import Split
-from components.validate_data.statistics import FeatureStatistics, Summary, common
+from components.validate_data.summaries import Summary
 
 
 def check_split(summary: Summary, task: Task, known: set[tuple[str, str]]) -> Iterator[Finding]:

@@ -6,10 +6,11 @@ from typing import Literal
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
+from components.data_statistics.findings import percent
+from components.data_statistics.statistics import FeatureStatistics, StatisticsList, features
 from components.settings import Comparison
-from components.validate_data.anomalies import Anomaly, Example, percent
+from components.validate_data.anomalies import Anomaly, Example
 from components.validate_data.rules import Against, Rules
-from components.validate_data.statistics import FeatureStatistics, StatisticsList, features
 
 Measure = Literal["l_infinity", "jensen_shannon"]
 

@@ -25,7 +25,8 @@ def validate_data(
         examples: the dataset that ingest_data wrote.
         task: section `task` of pipeline.yaml.
         validation: section `validation` of pipeline.yaml.
-        statistics: directory with `<split>.pb`, one DatasetFeatureStatisticsList each.
+        statistics: directory with `<split>.pb`, one DatasetFeatureStatisticsList each, and the train split's
+            `profile.json`, which monitoring holds requests against.
         schema: directory with `schema.pbtxt`, curated or inferred.
         anomalies: directory with `anomalies.json`.
         report: self-contained page with distributions and anomalies.

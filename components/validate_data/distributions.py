@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from components.data_statistics.statistics import FeatureStatistics, common
 from components.validate_data.comparisons import shares
-from components.validate_data.statistics import FeatureStatistics, Summary, common
+from components.validate_data.summaries import Summary
 
 Numbers = npt.NDArray[np.float64]
 

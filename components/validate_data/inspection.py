@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.data_statistics.conformity import check_schema, training_environment
+from components.data_statistics.findings import Finding, describe
+from components.data_statistics.kinds import kind
+from components.data_statistics.offences import Mask, Offence, find_offences, mask_for
+from components.data_statistics.statistics import StatisticsList
+from components.profiles import Profile, make_profile, profiled_columns
 from components.settings import Task, Validation
-from components.validate_data.anomalies import Anomaly, Example, Finding, by_weight, describe
+from components.validate_data.anomalies import Anomaly, Example, by_weight
 from components.validate_data.checks import check_environments, check_split, check_train
 from components.validate_data.comparisons import Distance, compare, excesses
-from components.validate_data.conformity import check_schema
-from components.validate_data.kinds import kind
-from components.validate_data.offences import Mask, Offence, find_offences, mask_for
 from components.validate_data.rules import Against, Rules
 from components.validate_data.splits import Split
-from components.validate_data.statistics import StatisticsList, Summary, infer_schema, summarize
+from components.validate_data.summaries import Summary, infer_schema, summarize
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Inspection:
     anomalies: list[Anomaly]
     """The worst first; none that is to be ignored."""
     distances: list[Distance]
+
+    def profile(self) -> Profile:
+        """Counts the train split, which is read once more, as what the model will be asked is held against it."""
+        train = self.summaries["train"]
+        kinds = profiled_columns(self.schema, train.split.columns)
+        return make_profile(train.sample, train.split.batches(list(kinds)), kinds)
 
     @property
     def rows(self) -> dict[str, int]:
@@ -70,7 +79,8 @@ def _statistics(summary: Summary | None) -> StatisticsList | None:
 def _check(summary: Summary, task: Task, schema: schema_pb2.Schema, serving_environment: str) -> list[Finding]:
     if not summary.split.rows:
         return [Finding(summary.split.name, "", "EMPTY_SPLIT")]
-    findings = check_schema(summary, schema, serving_environment)
+    environment = training_environment(schema, serving_environment)
+    findings = check_schema(summary.statistics, schema, environment, summary.split.name)
     findings += check_split(summary, task, {(one.feature, one.type) for one in findings})
     if summary.split.name == "train":
         findings += check_train(summary, task)

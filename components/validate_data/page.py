@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 from components.artifacts import write_whole
+from components.data_statistics.findings import percent
 from components.reports import render
 from components.schema import columns
 from components.settings import Task
-from components.validate_data.anomalies import Anomaly, Verdict, percent
+from components.validate_data.anomalies import Anomaly, Verdict
 from components.validate_data.comparisons import Distance
 from components.validate_data.distributions import distributions
 from components.validate_data.inspection import Inspection

@@ -4,9 +4,9 @@ import difflib
 from collections.abc import Collection, Iterable
 from typing import Literal
 
+from components.data_statistics.kinds import GROUPS, TYPES, kind
 from components.errors import InputError
 from components.settings import Comparison, Comparisons, Severity, Validation
-from components.validate_data.kinds import GROUPS, TYPES, kind
 
 Against = Literal["eval", "production"]
 

@@ -12,6 +12,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.artifacts import whole
 from components.errors import InputError
+from components.profiles import write_profile
 from components.schema import columns, format_schema, parse_schema
 from components.settings import Task, Validation
 from components.storage import filesystem, reaching
@@ -52,7 +53,7 @@ def validate(
         validation: severities and limits.
         curated_schema: TFMD schema in text format; empty: one is inferred from the train split.
         production_model: URI of the model whose training data drift is measured against; empty: none.
-        statistics: directory to write: `<split>.pb`, a DatasetFeatureStatisticsList each.
+        statistics: directory to write: `<split>.pb`, a DatasetFeatureStatisticsList each, and profile.json.
         schema: directory to write: `schema.pbtxt`.
         anomalies: directory to write: `anomalies.json`.
         report: HTML file to write.
@@ -85,6 +86,7 @@ def validate(
     with whole(statistics) as directory:
         for name, summary in found.summaries.items():
             (directory / f"{name}.pb").write_bytes(summary.statistics.SerializeToString(deterministic=True))
+        write_profile(directory, found.profile())
     with whole(schema) as directory:
         (directory / "schema.pbtxt").write_text(format_schema(found.schema), encoding="utf-8")
     with whole(anomalies) as directory:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import InputError
-from components.evaluate_model.slices import BUCKETS, MAX_NUMBERS, MISSING, partitions
+from components.slices import BUCKETS, MAX_NUMBERS, MISSING, partitions
 
 COLUMNS = {
     "text": (pa.string(), st.sampled_from(["UA", "DL", "", "<b>", None])),

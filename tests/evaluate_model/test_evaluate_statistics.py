@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.evaluate_model.intervals import distribution, interval
-from components.evaluate_model.metrics import Predictions, measure
-from components.evaluate_model.statistics import points, statistic
+from components.evaluate_model.metrics import measure
+from components.predictions import Predictions
+from components.resampled_metrics import points, statistic
 from components.settings import METRICS, Bootstrap, Task
 
 SCORES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)

@@ -35,7 +35,8 @@ def write(folder: Path, parts: list[pa.Table], **options: object) -> Split:
 
 
 def figures(split: Split) -> dict[str, tuple[object, ...]]:
-    from components.validate_data.statistics import common, summarize
+    from components.data_statistics.statistics import common
+    from components.validate_data.summaries import summarize
 
     result = {}
     for name, one in summarize(split, None).features.items():

@@ -1,4 +1,4 @@
-"""The same metrics for many groups of rows and many resamples at once.
+"""The metrics of a task for many groups of rows and many resamples at once.
 
 Confidence intervals need every metric of every slice a hundred times. On 82,000 rows in 67 slices that is
 70,000 small calls: one by one with scikit-learn, or as fairlearn's MetricFrame does it with `n_boot`, they
@@ -11,13 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from components.evaluate_model.metrics import (
-    CALIBRATION_BINS,
-    SMALLEST_PROBABILITY,
-    Array,
-    Predictions,
-    calibration_bins,
-)
+from components.predictions import CALIBRATION_BINS, SMALLEST_PROBABILITY, Array, Predictions, calibration_bins
 from components.settings import METRICS
 
 Statistic = Callable[[Array], Array]

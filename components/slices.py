@@ -1,5 +1,6 @@
 """Rows that share values of some columns."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.errors import InputError
-from components.evaluate_model.metrics import Array
-from components.evaluate_model.observations import require_column
+from components.predictions import Array
 
 MISSING = "(missing)"
 MAX_NUMBERS = 20
@@ -52,6 +52,18 @@ def partitions(table: pa.Table, slices: Sequence[Sequence[str]]) -> list[Partiti
     columns = {name: _encode(table[name], name) for names in slices for name in names}
     unique = dict.fromkeys(tuple(dict.fromkeys(names)) for names in slices)
     return [_cross(names, [columns[name] for name in names]) for names in unique]
+
+
+def require_column(names: Sequence[str], wanted: str, where: str) -> None:
+    """Makes sure that a column is there.
+
+    Raises:
+        InputError: it is not, with the most similar name.
+    """
+    if wanted not in names:
+        similar = difflib.get_close_matches(wanted, names, n=1)
+        hint = f"did you mean '{similar[0]}'?" if similar else f"it has: {', '.join(names)}"
+        raise InputError(f"{where} has no column '{wanted}'; {hint}")
 
 
 def _cross(names: tuple[str, ...], encoded: Sequence[tuple[Array, Sequence[str]]]) -> Partition:

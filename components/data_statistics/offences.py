@@ -1,16 +1,15 @@
 """Which values of a column break which rule, how many rows they fill, and what they look like."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2
-
-from components.validate_data.splits import Split
 
 HUGE_STRING_BYTES = 10_000
 _TEXT_CHARACTERS = 60
@@ -19,6 +18,17 @@ _KEPT = 10_000
 
 Mask = Callable[[pa.Array], pa.Array]
 """Takes distinct values (none is null) and tells of each whether it offends."""
+
+
+class Rows(Protocol):
+    """Rows that can be read in batches, as often as needed."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Names and types."""
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Reads the named columns; None: all."""
 
 
 @dataclass
@@ -33,16 +43,16 @@ class Offence:
     """Offending values, as text, and their rows."""
 
 
-def find_offences(split: Split, masks: dict[tuple[str, str], Mask | None]) -> dict[tuple[str, str], Offence]:
+def find_offences(rows: Rows, masks: dict[tuple[str, str], Mask | None]) -> dict[tuple[str, str], Offence]:
     """Reads the columns that have anomalies, and only these.
 
     Args:
-        split: the rows.
+        rows: to be read.
         masks: what offends, by column and anomaly type.
     """
-    offences = {key: Offence(mask) for key, mask in masks.items() if key[0] in split.columns.names}
+    offences = {key: Offence(mask) for key, mask in masks.items() if key[0] in rows.columns.names}
     columns = list(dict.fromkeys(column for column, _ in offences))
-    for batch in split.batches(columns) if columns else ():
+    for batch in rows.batches(columns) if columns else ():
         for (column, _), offence in offences.items():
             _count(batch.column(batch.schema.get_field_index(column)), offence)
     return offences
