@@ -39,6 +39,16 @@ def column(i: ModelInput, values: Sequence[Any]) -> Array:
     return made
 
 
+def key_column(name: str, values: Sequence[Any]) -> Array:
+    """Turns the values of a key, which is no input of the model, into text; an integer as its digits.
+
+    Raises:
+        RequestError: a value is neither text nor an integer.
+    """
+    texts = [str(value) if type(value) is int else value for value in values]
+    return _strings(ModelInput(name=name, tensor=name, dtype="string", required=False), texts)
+
+
 def refuse_missing(i: ModelInput, values: Array) -> None:
     """Raises: RequestError: a required feature has a row without a value."""
     missing = is_missing(i.dtype, values)

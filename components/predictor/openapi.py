@@ -182,11 +182,12 @@ def _columns(facts: Facts) -> Json:
 
 def _schemas(facts: Facts, settings: Settings) -> Json:
     inputs, outputs = facts.spec.inputs, facts.outputs
+    tensors = [*(_tensor(i, facts) for i in inputs), *map(_key_tensor, facts.keys), _EXAMPLES_TENSOR]
     return {
         "Row": {
             "type": "object",
             "description": "A feature that is null or not named is missing.",
-            "properties": {i.name: _feature(i, facts) for i in inputs},
+            "properties": {**{i.name: _feature(i, facts) for i in inputs}, **dict.fromkeys(facts.keys, _KEY)},
             "required": [i.name for i in inputs if i.required],
             "additionalProperties": False,
         },
@@ -200,7 +201,7 @@ def _schemas(facts: Facts, settings: Settings) -> Json:
                 "id": {"type": "string", "maxLength": 256},
                 "inputs": {
                     "description": "A feature without a tensor is missing in all rows.",
-                    **_list({"oneOf": [*(_tensor(i, facts) for i in inputs), _EXAMPLES_TENSOR]}, 1),
+                    **_list({"oneOf": tensors}, 1),
                 },
                 "outputs": {
                     "description": "The wanted outputs; without any, all come.",
@@ -246,6 +247,26 @@ def _schemas(facts: Facts, settings: Settings) -> Json:
         ),
         "Models": _object({"models": _list({"const": facts.name})}),
         "Error": _object({"error": {"type": "string", "minLength": 1}}),
+    }
+
+
+_KEY = {
+    "type": ["string", "integer", "null"],
+    "description": "Identifies the row, and is no feature: the request log keeps it.",
+}
+
+
+def _key_tensor(name: str) -> Json:
+    return {
+        "type": "object",
+        "description": _KEY["description"],
+        "properties": {
+            "name": {"const": name},
+            "datatype": {"enum": ["BYTES", "INT64"]},
+            "shape": _SHAPE,
+            "data": {"type": "array", "items": {"type": _KEY["type"]}},
+        },
+        "required": ["name", "datatype", "shape"],
     }
 
 

@@ -82,7 +82,9 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         """
 
         def decode() -> Arrays:
-            return requests.from_rows(requests.parse_json(body), self.facts.spec, self._settings.max_rows)
+            return requests.from_rows(
+                requests.parse_json(body), self.facts.spec, self._settings.max_rows, self.facts.keys
+            )
 
         return await self._answer(
             "v1", request_id, len(body), decode, lambda outputs: responses.rows_of(outputs, self.facts.outputs)
@@ -98,7 +100,11 @@ class Predictor(InferenceModel):  # type: ignore[misc]
             raise RequestError("explanation is switched off; start the server with max_explained_rows above 0", 404)
 
         def decode() -> Arrays:
-            return requests.from_rows(requests.parse_json(body), self.facts.spec, self._settings.max_explained_rows)
+            arrays = requests.from_rows(
+                requests.parse_json(body), self.facts.spec, self._settings.max_explained_rows, self.facts.keys
+            )
+            self._without_keys(arrays)
+            return arrays
 
         if self._explaining >= _MOST_EXPLAINING:
             raise overloaded(f"{_MOST_EXPLAINING} requests for explanations are in flight, as many as allowed")
@@ -138,7 +144,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
             nonlocal request, specs
             request = requests.parse_columns(body, json_length)
             specs = responses.chosen(request.outputs, self.facts)
-            return requests.from_columns(request, self.facts.spec, self._settings.max_rows)
+            return requests.from_columns(request, self.facts.spec, self._settings.max_rows, self.facts.keys)
 
         def encode(outputs: Arrays) -> tuple[bytes, int | None]:
             chosen_id = request.id or request_id
@@ -190,7 +196,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
             return response
 
         def decode() -> Arrays:
-            return requests.from_columns(request, self.facts.spec, self._settings.max_rows)
+            return requests.from_columns(request, self.facts.spec, self._settings.max_rows, self.facts.keys)
 
         size = sum(len(tensor.data) for tensor in request.tensors)
         return await self._answer("grpc", request.id, size, decode, encode)
@@ -208,6 +214,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         arrays = await _decoded(decode, size)
+        keys = self._without_keys(arrays)
         decoded = time.perf_counter()
         rows = len(next(iter(arrays.values())))
         outputs, job = await self._predict(arrays, rows)
@@ -218,8 +225,12 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         # The answer goes out first.
         loop.call_soon(self._count, protocol, rows, times)
         if self._log:
-            self._log.add(request_id, rows, arrays, outputs)
+            self._log.add(request_id, rows, arrays, outputs, keys)
         return answer
+
+    def _without_keys(self, arrays: Arrays) -> Arrays:
+        """Takes out what is no input of the model, and gives it."""
+        return {name: arrays.pop(name) for name in self.facts.keys if name in arrays}
 
     async def _predict(self, arrays: Arrays, rows: int, observed: bool = True) -> tuple[Arrays, Job]:
         try:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +30,8 @@ from components.model_spec import ModelInput
 from components.predictor.columns import is_missing
 from components.predictor.faults import hint
 from components.predictor.served_model import Facts
-from components.rows import Arrays
-
-TIME, REQUEST_ID, MODEL_NAME, MODEL_VERSION = "request_time", "request_id", "model_name", "model_version"
+from components.request_columns import MODEL_NAME, MODEL_VERSION, REQUEST_ID, REQUEST_ROW, TIME
+from components.rows import MISSING_STRING, Arrays
 
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
 _LONGEST_PAUSE = 60.0  # seconds between attempts to write to a storage that fails
@@ -46,6 +46,7 @@ class _Entry:
     rows: int
     arrays: Arrays
     outputs: Arrays
+    keys: Arrays
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,12 @@ class RequestLog:
         self._facts = facts
         self._count = count
         for name in options.redact:
-            if name not in facts.by_name:
+            if name not in facts.by_name and name not in facts.keys:
                 raise InputError(f"feature '{name}' to redact is not in the model; {hint(name, facts.by_name)}")
         redacted = {*options.redact, *facts.redacted}
         self._inputs = [i for i in facts.spec.inputs if i.name not in redacted]
-        self._schema = _schema(self._inputs, facts)
+        self._keys = [name for name in facts.keys if name not in redacted]
+        self._schema = _schema(self._inputs, self._keys, facts)
         self._fs, root = storage.filesystem(options.uri)
         self._root = root.rstrip("/")
         self._is_local = not storage.is_remote(options.uri)
@@ -96,11 +98,19 @@ class RequestLog:
         self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
         self._thread.start()
 
-    def add(self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays) -> None:
-        """Takes an answered request, by the sample; at once, whatever the storage does."""
+    def add(self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays, keys: Arrays) -> None:
+        """Takes an answered request, by the sample; at once, whatever the storage does.
+
+        Args:
+            request_id: the client's or the server's.
+            rows: how many.
+            arrays: by feature, [rows].
+            outputs: by output, [rows] or [rows, width].
+            keys: by column of the key that the client gave, text [rows].
+        """
         if self._options.sample < 1 and self._draw.random() >= self._options.sample:
             return
-        entry = _Entry(time.time(), request_id, rows, arrays, outputs)
+        entry = _Entry(time.time(), request_id, rows, arrays, outputs, keys)
         with self._changed:
             if self._closed or self._rows + rows > self._options.buffer_rows:
                 self._count("dropped", rows)
@@ -195,9 +205,13 @@ class RequestLog:
         columns: list[pa.Array] = [
             pa.array(times).cast(pa.timestamp("us", "UTC")),
             pa.array(np.repeat(np.array([entry.request_id for entry in entries], object), counts), pa.string()),
+            pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
             pa.array([self._facts.name] * total, pa.string()),
             pa.array([self._facts.version] * total, pa.string()),
         ]
+        for name in self._keys:
+            given = [entry.keys.get(name, np.full(entry.rows, MISSING_STRING, object)) for entry in entries]
+            columns.append(_texts(np.concatenate(given)))
         for i in self._inputs:
             values = np.concatenate([entry.arrays[i.name] for entry in entries])
             missing = is_missing(i.dtype, values)
@@ -214,12 +228,18 @@ class RequestLog:
         return pa.Table.from_arrays(columns, schema=self._schema)
 
 
-def _schema(inputs: Sequence[ModelInput], facts: Facts) -> pa.Schema:
+def _texts(values: Any) -> pa.Array:
+    return pa.array(values, pa.binary(), mask=is_missing("string", values)).cast(pa.string())
+
+
+def _schema(inputs: Sequence[ModelInput], keys: Sequence[str], facts: Facts) -> pa.Schema:
     fields = [
         pa.field(TIME, pa.timestamp("us", "UTC")),
         pa.field(REQUEST_ID, pa.string()),
+        pa.field(REQUEST_ROW, pa.int32()),
         pa.field(MODEL_NAME, pa.string()),
         pa.field(MODEL_VERSION, pa.string()),
+        *(pa.field(name, pa.string()) for name in keys),
         *(pa.field(i.name, _TYPES[i.dtype]) for i in inputs),
     ]
     for output in facts.outputs:
@@ -229,6 +249,6 @@ def _schema(inputs: Sequence[ModelInput], facts: Facts) -> pa.Schema:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(
-            f"feature '{twice[0]}' has the name of another column of the request log; redact it, or rename the feature"
+            f"column '{twice[0]}' has the name of another column of the request log; redact it, or rename it"
         )
     return pa.schema(fields)

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from components.model_spec import DATATYPES, ModelInput, ModelSpec
-from components.predictor.columns import Array, column, from_base64, is_missing, narrowed, refuse_missing
+from components.predictor.columns import Array, column, from_base64, is_missing, key_column, narrowed, refuse_missing
 from components.predictor.faults import RequestError, hint, shown
 from components.rows import MISSING_INTEGER, Arrays, marker
 
@@ -85,10 +85,16 @@ def parse_json(body: bytes) -> Any:
 # ------------------------------------------------------------------------------------------------ protocol v1
 
 
-def from_rows(parsed: Any, spec: ModelSpec, max_rows: int) -> Arrays:
+def from_rows(parsed: Any, spec: ModelSpec, max_rows: int, keys: Sequence[str] = ()) -> Arrays:
     """Reads a request of protocol v1: {"instances": [{feature: value, …}, …]}.
 
     A feature that a row does not name is missing in it. Instead of a row, {"b64": …} is a serialized tf.Example.
+
+    Args:
+        parsed: the JSON.
+        spec: of the model.
+        max_rows: more are refused.
+        keys: columns that a client may send beside the features; those given are among the arrays, as text.
 
     Raises:
         RequestError: anything is not as the spec has it.
@@ -111,17 +117,21 @@ def from_rows(parsed: Any, spec: ModelSpec, max_rows: int) -> Arrays:
             raise RequestError(f"row {index} is {shown(row)}; give an object: {{feature: value, …}}")
     if any(row.keys() == {"b64"} for row in rows) and all(i.name != "b64" for i in spec.inputs):
         rows = [_example_row(row, index, spec) for index, row in enumerate(rows)]
-    return _columns_of(rows, spec)
+    return _columns_of(rows, spec, keys)
 
 
-def _columns_of(rows: Sequence[Mapping[str, Any]], spec: ModelSpec) -> Arrays:
+def _columns_of(rows: Sequence[Mapping[str, Any]], spec: ModelSpec, keys: Sequence[str]) -> Arrays:
     names = [i.name for i in spec.inputs]
-    known = frozenset(names)
+    known = frozenset((*names, *keys))
     for index, row in enumerate(rows):
         if not known.issuperset(row):
             unknown = next(name for name in row if name not in known)
             raise RequestError(f"row {index}: unknown feature '{unknown[:60]}'; {hint(unknown, names)}")
-    return {i.name: column(i, [row.get(i.name) for row in rows]) for i in spec.inputs}
+    given = [key for key in keys if any(key in row for row in rows)]
+    return {
+        **{i.name: column(i, [row.get(i.name) for row in rows]) for i in spec.inputs},
+        **{key: key_column(key, [row.get(key) for row in rows]) for key in given},
+    }
 
 
 def check_count(rows: int, max_rows: int) -> None:
@@ -251,8 +261,10 @@ def flag(parameters: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def from_columns(request: ColumnRequest, spec: ModelSpec, max_rows: int) -> Arrays:
+def from_columns(request: ColumnRequest, spec: ModelSpec, max_rows: int, keys: Sequence[str] = ()) -> Arrays:
     """Reads the tensors of a request; an optional feature without a tensor is missing in all rows.
+
+    Args: as of `from_rows`.
 
     Raises:
         RequestError: anything is not as the spec has it.
@@ -269,16 +281,20 @@ def from_columns(request: ColumnRequest, spec: ModelSpec, max_rows: int) -> Arra
     rows = _rows(first)
     check_count(rows, max_rows)
     if list(given) == [EXAMPLES] and EXAMPLES not in known:
-        return _from_examples(first, rows, spec)
+        return _from_examples(first, rows, spec, keys)
     arrays: Arrays = {}
     for name, tensor in given.items():
-        if name not in known:
+        if name not in known and name not in keys:
             raise RequestError(f"unknown input '{name[:60]}'; {hint(name, known)}")
         if _rows(tensor) != rows:
             raise RequestError(
                 f"input '{name}' has {_rows(tensor)} rows, '{first.name[:60]}' has {rows}; give as many of each"
             )
-        arrays[name] = _from_tensor(tensor, known[name], rows, request.null_markers)
+        arrays[name] = (
+            _from_tensor(tensor, known[name], rows, request.null_markers)
+            if name in known
+            else _key_from_tensor(tensor, rows)
+        )
     for i in spec.inputs:
         if i.name not in arrays:
             dtype = object if i.dtype == "string" else i.dtype
@@ -317,6 +333,14 @@ def _from_tensor(tensor: Tensor, i: ModelInput, rows: int, null_markers: bool) -
     if tensor.datatype == "INT64" and null_markers:
         return _optional(i, array.astype(np.int64))
     return column(i, array.tolist())
+
+
+def _key_from_tensor(tensor: Tensor, rows: int) -> Array:
+    if not isinstance(tensor.datatype, str) or tensor.datatype not in TAKES["string"] | TAKES["int64"]:
+        raise RequestError(f"key '{tensor.name[:60]}' has the datatype {shown(tensor.datatype)}; give BYTES or INT64")
+    if isinstance(tensor.data, list):
+        return key_column(tensor.name, _values(tensor, rows))
+    return key_column(tensor.name, _from_binary(tensor, rows).tolist())
 
 
 def _without_markers(values: Sequence[Any], dtype: str) -> list[Any]:
@@ -365,7 +389,7 @@ def _from_binary(tensor: Tensor, rows: int) -> Array:
     return array
 
 
-def _from_examples(tensor: Tensor, rows: int, spec: ModelSpec) -> Arrays:
+def _from_examples(tensor: Tensor, rows: int, spec: ModelSpec, keys: Sequence[str]) -> Arrays:
     if tensor.datatype != "BYTES":
         raise RequestError(f"input '{EXAMPLES}' has the datatype {shown(tensor.datatype)}; give BYTES")
     if isinstance(tensor.data, list):
@@ -376,4 +400,4 @@ def _from_examples(tensor: Tensor, rows: int, spec: ModelSpec) -> Arrays:
         ]
     else:
         serialized = _from_binary(tensor, rows).tolist()
-    return _columns_of([parse_example(value, index, spec) for index, value in enumerate(serialized)], spec)
+    return _columns_of([parse_example(value, index, spec) for index, value in enumerate(serialized)], spec, keys)

@@ -28,12 +28,21 @@ class _Evaluation(BaseModel):
     decision_threshold: float | None = None
 
 
+class _Data(BaseModel):
+    key: list[str] = []
+
+
+class _Config(BaseModel):
+    data: _Data = _Data()
+
+
 class _Card(BaseModel):
     """What the server needs of a model card; the rest may be of any version of Lockgate."""
 
     name: str
     version: str
     evaluation: _Evaluation
+    config: _Config = _Config()
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class Facts:
     """Features that are annotated as personal."""
     example: Mapping[str, Any]
     """A row: the medians and most frequent values of the training data; without statistics, only required features."""
+    keys: tuple[str, ...] = ()
+    """Columns that identify a row (data.key) and are no features: a client may send them, and the log keeps them."""
     label_range: tuple[float, float] | None = None
     """Of a regression's label in the training data."""
 
@@ -99,6 +110,7 @@ def read_facts(model_dir: str, model_name: str = "") -> Facts:
         vocabularies=_vocabularies(directory, spec, schema),
         redacted=_redacted(schema),
         example=typical_row(spec.inputs, statistics),
+        keys=_keys(card, spec),
         label_range=_range(statistics.get(spec.label.name)) if spec.label.kind == "regression" else None,
     )
 
@@ -155,6 +167,11 @@ class ServedModel:
     def is_input_error(self, error: Exception) -> bool:
         """Tells whether a failed prediction is the rows' fault: the model itself refuses them."""
         return isinstance(error, self._input_error)
+
+
+def _keys(card: _Card | None, spec: ModelSpec) -> tuple[str, ...]:
+    features = {i.name for i in spec.inputs}
+    return tuple(name for name in card.config.data.key if name not in features) if card else ()
 
 
 def _beside(directory: Path, name: str) -> Path | None:

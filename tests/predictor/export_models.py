@@ -39,6 +39,7 @@ def main(folder: Path, kinds: Sequence[str]) -> None:
                     "name": kind,
                     "version": "v0001-0123abcd",
                     "evaluation": {"decision_threshold": 0.4 if kind == "binary" else None},
+                    "config": {"data": {"key": ["id"]}, "section of another version": {}},
                     "fields of another version": {},
                 }
             )

@@ -1,14 +1,19 @@
 """What the server leaves behind: metrics and the request log."""
 
+import base64
 import io
 import shutil
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as oip
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+from tensorflow.core.example import example_pb2
 
 from tests.predictor import running
 from tests.predictor.running import RunningServer, wait_for
@@ -49,12 +54,13 @@ def test_the_log_holds_what_was_asked_and_answered(models: Path, tmp_path: Path)
         assert server.stop() == 0  # writes what waits
     table = read_log(str(tmp_path / "log"))
     assert table.column_names == [
-        *("request_time", "request_id", "model_name", "model_version"),
+        *("request_time", "request_id", "request_row", "model_name", "model_version", "id"),
         *("amount", "visits", "trip km", "colour", "probability", "label"),
     ]
     rows = table.to_pylist()
     assert [row["request_id"] for row in rows[:2]] == ["mine", "mine"]
     assert len(rows[2]["request_id"]) == 16
+    assert [row["request_row"] for row in rows] == [0, 1, 0]
     assert {name: rows[0][name] for name in ROW} == ROW
     assert (rows[1]["amount"], rows[1]["visits"], rows[1]["colour"]) == (None, None, None)
     assert [row["label"] for row in rows[:2]] == [prediction["label"] for prediction in given]
@@ -62,6 +68,34 @@ def test_the_log_holds_what_was_asked_and_answered(models: Path, tmp_path: Path)
     assert {row["model_version"] for row in rows} == {"v0001-0123abcd"}
     assert table.schema.field("request_time").type == pa.timestamp("us", "UTC")
     assert len(rows) == 3
+
+
+def test_keys_come_in_every_protocol_and_go_to_the_log_only(models: Path, tmp_path: Path) -> None:
+    tensor = {"name": "trip km", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+    key: dict[str, Any] = {"name": "id", "shape": [2], "datatype": "INT64", "data": [8, 9]}
+    example = example_pb2.Example()
+    example.features.feature["trip km"].float_list.value.append(1.0)
+    plain = base64.b64encode(example.SerializeToString()).decode()
+    example.features.feature["id"].bytes_list.value.append(b"e")
+    keyed = base64.b64encode(example.SerializeToString()).decode()
+    with running.serving(models / "binary", log_uri=tmp_path / "log") as server:
+        bare = server.rows([{"trip km": 1}]).json()
+        assert server.rows([{"trip km": 1, "id": "a"}]).json() == bare
+        assert server.rows([{"trip km": 1, "id": 7}, {"trip km": 1, "id": None}, {"trip km": 1}]).status_code == 200
+        assert server.columns(inputs=[tensor, key]).status_code == 200
+        assert server.rows([{"b64": keyed}]).json() == server.rows([{"b64": plain}]).json() == bare
+        explained = server.client.post("/v1/models/toy:explain", json={"instances": [{"trip km": 1, "id": "a"}]})
+        assert "id" not in explained.json()["explanations"][0]["contributions"]
+        assert "row 0, feature 'id': 1.5 is a number" in server.rows([{"trip km": 1, "id": 1.5}]).json()["error"]
+        wrong = server.columns(inputs=[tensor, key | {"datatype": "FP32"}])
+        assert "key 'id' has the datatype 'FP32'; give BYTES or INT64" in wrong.json()["error"]
+        request = oip.ModelInferRequest(model_name="toy")
+        request.inputs.add(name="trip km", datatype="FP32", shape=[1]).contents.fp32_contents.append(1)
+        request.inputs.add(name="id", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"g")
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            GRPCInferenceServiceStub(channel).ModelInfer(request)
+        server.stop()
+    assert read_log(str(tmp_path / "log"))["id"].to_pylist() == [None, "a", "7", None, None, "8", "9", "e", None, "g"]
 
 
 def test_the_log_leaves_out_what_is_personal(models: Path, tmp_path: Path) -> None:
