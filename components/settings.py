@@ -745,6 +745,146 @@ class Deployment(Section):
         return self
 
 
+# ------------------------------------------------------------------------------------------ monitoring
+
+Period = Literal["hour", "day", "week", "month"]
+Rule = Literal["ignore", "watch", "retrain", "page"]
+
+
+class LogColumns(Section):
+    """format table: which column of the files holds what; features and keys are found by their own names."""
+
+    request_time: Name = "request_time"
+    """A time, or seconds since 1970; rows without one are left out."""
+    request_id: str = "request_id"
+    """Rows that have the same one, and the same key, are one row. Where there is none, no row counts as a copy."""
+    model_version: str = "model_version"
+    """Where there is none, all rows are of the version in production."""
+    prediction: str = ""
+    """The model's answer: a probability, a class or a number; empty: as the model's own outputs are called."""
+    features: dict[Name, Name] = {}
+    """By feature, the column that holds it, where it has another name."""
+
+
+class RequestLog(Section):
+    """What was asked and answered."""
+
+    source: str = ""
+    """lockgate: the server's `log_uri`. kserve, table: path or URI with wildcards, and {YYYY} {MM} {DD} {HH} where the
+    names tell the time."""
+    format: Literal["lockgate", "kserve", "table"] = "lockgate"
+    """lockgate: what our server logs. kserve: events of KServe's logger, as JSON, JSON lines, CSV or Parquet. table:
+    any CSV or Parquet with a row a prediction."""
+    columns: LogColumns = LogColumns()
+
+
+class Labels(Section):
+    """Where the labels of logged rows come from, later."""
+
+    source: str = ""
+    """As data.source, and its default."""
+    by: Literal["key", "request_id"] = "key"
+    """Rows are found by data.key, or by the request's id in the column `request_id` of the labels."""
+    later_spans: Annotated[int, Field(ge=0)] = 0
+    """So many spans behind the window are read, too: where a label is filed under the day on which it came."""
+
+
+class Limits(Section):
+    """From where on a difference matters. Below, it may be as certain as it likes."""
+
+    jensen_shannon: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Between the distributions of a feature (base 2, bias of few rows taken out): 0.1 is a shift by about 0.8 standard
+    deviations."""
+    l_infinity: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Largest difference of one category's share."""
+    missing: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Difference of the shares of missing values."""
+    new_values: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of rows whose category was never seen in training."""
+    prediction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Jensen-Shannon divergence between the distributions of the predictions."""
+    drifted_features: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the features that differ from training, from which on the rows as a whole do."""
+    quality: Annotated[float, Field(ge=0)] = 0.02
+    """How much worse than at evaluation the metric may be, in its unit."""
+    calibration: Annotated[float, Field(ge=0)] = 0.05
+    """Difference between mean probability and share of positive rows; of a regression: between the means of prediction
+    and label, in standard deviations of the label."""
+    silence: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Share of the window, at its end, without a row."""
+    volume: Annotated[float, Field(gt=1)] = 3.0
+    """How many times more or fewer rows than in the median of the windows before."""
+    features: dict[Name, "FeatureLimits"] = {}
+    """Exceptions, by feature."""
+
+
+class FeatureLimits(Section):
+    """Limits of one feature; what is left out is as for all."""
+
+    jensen_shannon: Annotated[float, Field(ge=0, le=1)] | None = None
+    l_infinity: Annotated[float, Field(ge=0, le=1)] | None = None
+    missing: Annotated[float, Field(ge=0, le=1)] | None = None
+    new_values: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class MonitoringRules(Section):
+    """Which finding gives which verdict; the gravest wins."""
+
+    anomaly: Rule = "page"
+    """Rows break the schema, in the environment in which there is no label."""
+    no_rows: Rule = "page"
+    """Nothing was asked, though something was in the window before."""
+    volume: Rule = "watch"
+    silence: Rule = "watch"
+    unreadable: Rule = "watch"
+    """Files of the log cannot be read."""
+    skew: Rule = "watch"
+    """A feature is distributed otherwise than in training."""
+    data_skew: Rule = "retrain"
+    """Many features are (limits.drifted_features)."""
+    drift: Rule = "watch"
+    """A feature is distributed otherwise than in the window before."""
+    new_values: Rule = "watch"
+    missing: Rule = "watch"
+    prediction_drift: Rule = "watch"
+    calibration: Rule = "retrain"
+    quality: Rule = "retrain"
+    slice_quality: Rule = "watch"
+    canary: Rule = "page"
+    """The newer of two versions in service is worse than the other."""
+
+
+class Monitoring(Section):
+    """How the served model is watched."""
+
+    log: RequestLog = RequestLog()
+    labels: Labels = Labels()
+    window: Period = "day"
+    """What a scheduled run judges: the last whole one before its time (UTC; a week begins on Monday)."""
+    history: str = ""
+    """Folder or URI of the records, one a window; empty: beside the model store."""
+    metric: MetricName | None = None
+    """Which metric quality is judged by. Default: auc for binary, log_loss for multiclass, rmse for regression."""
+    min_rows: PositiveInt = 100
+    """With fewer rows, or fewer labelled ones, distances and quality are not judged."""
+    error_rate: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Share of false ones among the differences that are found (Benjamini, Hochberg, 1995), were rows independent."""
+    compare_windows: PositiveInt = 1
+    """Drift is measured against so many windows before, taken together."""
+    limits: Limits = Limits()
+    rules: MonitoringRules = MonitoringRules()
+    confirmations: PositiveInt = 2
+    """In so many windows in a row a finding must stand before it means retrain; until then it means watch."""
+    page_confirmations: PositiveInt = 1
+    """The same before it means page."""
+    cooldown_windows: Annotated[int, Field(ge=0)] = 1
+    """For so many windows after a retrain, another retrain means watch."""
+    bootstrap: Bootstrap = Bootstrap()
+    """Confidence intervals of quality."""
+    max_anomaly_share: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """Values that break the schema in fewer rows than that are told of, and are no finding."""
+
+
 # --------------------------------------------------------------------------------- publication, prices
 
 
@@ -784,6 +924,7 @@ StageName = Literal[
     "check_serving",
     "publish_model",
     "deploy_model",
+    "monitor_model",
     "report_run",
 ]
 Cpu = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$|^[0-9]+m$", coerce_numbers_to_str=True)]
@@ -905,6 +1046,7 @@ class Project(Section):
     serving: Serving = Serving()
     publication: Publication = Publication()
     deployment: Deployment = Deployment()
+    monitoring: Monitoring = Monitoring()
     cluster: Cluster = Cluster()
     prices: Prices = Prices()
 

@@ -67,6 +67,34 @@ def resolve(source: str, window: str) -> list[SpanFile]:
     return [file for file in files if _ordinal(file.span, pattern.unit) in inside]
 
 
+def overlapping(source: str, start: datetime, end: datetime, later: int = 0) -> tuple[list[SpanFile], list[str]]:
+    """Lists the files of a source whose spans share time with an interval; all, where names tell no time.
+
+    Args:
+        source: as of `resolve`.
+        start: UTC.
+        end: UTC, outside.
+        later: so many spans behind the interval count as inside.
+
+    Returns:
+        The files in the order of their spans, and the spans of the interval that are not there.
+
+    Raises:
+        InputError: the source makes no sense, or the storage refuses.
+        UnavailableError: the storage does not answer.
+    """
+    pattern = _Pattern(source)
+    files, unit = pattern.files(), pattern.unit
+    if unit is None or unit == _NUMBER:
+        return files, []
+    last = end.replace(tzinfo=None) - timedelta(microseconds=1)
+    wanted = range(_ordinal_of(start.replace(tzinfo=None), unit), _ordinal_of(last, unit) + 1)
+    inside = range(wanted.start, wanted.stop + later)
+    present = {_ordinal(file.span, unit) for file in files}
+    absent = [_text(_moment_at(ordinal, unit), unit) for ordinal in wanted if ordinal not in present]
+    return [file for file in files if _ordinal(file.span, unit) in inside], absent
+
+
 def pinned_window(files: Sequence[SpanFile]) -> str:
     """Gives the window that holds exactly these files' spans, e.g. 2013-01..2013-09, or all where they have none.
 

@@ -26,6 +26,7 @@ from pipelines.triggers.command import trigger
 
 if TYPE_CHECKING:
     from pipelines.local import Outcome
+    from pipelines.submission import Submission
 
 app = typer.Typer(
     help="Lockgate: tabular data to a served TensorFlow model; nothing bad passes the gates.",
@@ -57,8 +58,17 @@ RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the im
 TagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
 
 
+MONITORING = "monitoring"
+"""The pipeline that takes a window."""
+
 # What the verdict of a stage is about.
-_LABELS = {"validate_data": "data", "evaluate_model": "metrics", "check_serving": "serving", "deploy_model": "service"}
+_LABELS = {
+    "validate_data": "data",
+    "evaluate_model": "metrics",
+    "check_serving": "serving",
+    "deploy_model": "service",
+    "monitor_model": "because",
+}
 
 
 class Runner(StrEnum):
@@ -93,17 +103,68 @@ def run(
     """Run a pipeline on this machine: no cluster, and Docker only if you ask for it."""
     loaded = load_project(project, overrides or [])
     from pipelines import submission
-    from pipelines.progress import Progress
 
     tag = tag or compiled.content_tag()
-    text = compiled.read(pipeline, registry, tag)
     root = runs.resolve()
+    if pipeline == MONITORING:
+        prepared = submission.prepare_monitoring(loaded)
+    else:
+        prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
+    text = compiled.read(pipeline, registry, tag)
+    _run_here(loaded.settings.name, text, prepared, root, cache, runner, network, variables or [])
+
+
+@app.command()
+def monitor(
+    project: ProjectArgument,
+    window: Annotated[
+        str, typer.Option(help="What to judge, e.g. 2013-10 or 2013-10-05; default: the last whole period before now.")
+    ] = "",
+    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
+    runner: Annotated[
+        Runner, typer.Option(help="venv: in the local twin of the image. docker: in the image itself.")
+    ] = Runner.VENV,
+    registry: RegistryOption = images.REGISTRY,
+    tag: TagOption = "",
+    network: Annotated[str, typer.Option(help="docker: network of the stage.")] = "none",
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stage. Repeatable."),
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Judge a served model by what was logged in a window: healthy, watch, retrain or page.
+
+    The exit code tells whether it could be judged, not the verdict.
+    """
+    loaded = load_project(project, overrides or [])
+    from pipelines import submission
+
+    prepared = submission.prepare_monitoring(loaded, window)
+    text = compiled.read(MONITORING, registry, tag or compiled.content_tag())
+    _run_here(loaded.settings.name, text, prepared, runs.resolve(), True, runner, network, variables or [])
+
+
+def _run_here(
+    project: str,
+    text: str,
+    prepared: "Submission",
+    root: Path,
+    cache: bool,
+    runner: Runner,
+    network: str,
+    variables: list[str],
+) -> None:
+    """Runs a compiled pipeline, prints how it ended, and leaves with the exit code of a run that failed."""
+    from pipelines import submission
+    from pipelines.progress import Progress
+
     with reaching(str(root)):
         root.mkdir(parents=True, exist_ok=True)
-    prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
     arguments = submission.accepted(text, prepared)
-    name = f"{loaded.settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-    _err.print(f"{loaded.settings.name}: {pipeline} on {prepared.spans}", style="bold")
+    name = f"{project}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    pipeline = compiled.documents(text)[0]["pipelineInfo"]["name"]
+    _err.print(f"{project}: {pipeline} on {prepared.spans}", style="bold")
     with Progress() as progress:
         from pipelines.local import images_of, run_pipeline  # kfp takes 2 s to import
 
@@ -117,10 +178,10 @@ def run(
                 reads=prepared.files,
                 writes=[prepared.store],
                 network=network,
-                variables=_from_environment(variables or []),
+                variables=_from_environment(variables),
             )
         outcome = run_pipeline(text, arguments, root, name, progress, cache, executor)
-    _print_outcome(loaded.settings.name, outcome)
+    _print_outcome(project, outcome)
     if outcome.failed:
         raise typer.Exit(_exit_code(outcome.failed))
 
@@ -135,7 +196,11 @@ def _from_environment(names: list[str]) -> dict[str, str]:
 def _print_outcome(name: str, outcome: "Outcome") -> None:
     """Prints the end result: verdict, what the judging stages said, where model, report and log are."""
     failed = outcome.failed
-    _out.print("[bold red]FAILED[/]" if failed else "[bold green]PASSED[/]", name)
+    judged = next((one.parameters for one in outcome.records if one.stage == "monitor_model"), None)
+    verdict = str(judged.get("verdict", "")) if judged and not failed else ""
+    colour = {"watch": "yellow", "retrain": "red", "page": "red"}.get(verdict, "green")
+    passed = f"[bold {colour}]{verdict.upper() or 'PASSED'}[/]"
+    _out.print("[bold red]FAILED[/]" if failed else passed, name)
     lines = [("cause", failed.error)] if failed else []
     for record in outcome.records:
         reason = str(record.parameters.get("reason", ""))

@@ -21,7 +21,7 @@ UV = ROOT / ".tools" / "uv" / "bin" / "uv"
 # TFDV 1.21's wheels are manylinux_2_39 and in fact need this libc (Debian 13, Ubuntu 24.04).
 TFDV_LIBC = (2, 38)
 # The stages that import TFDV: on an older libc they run in an environment of their own.
-TFDV_STAGES = frozenset({"validate_data"})
+TFDV_STAGES = frozenset({"validate_data", "monitor_model"})
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,10 @@ SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_T
 VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS")
 
 _USE_STORAGE = frozenset(
-    {"ingest_data", "validate_data", "transform_data", "predict_batch", "publish_model", "deploy_model"}
+    {
+        *("ingest_data", "validate_data", "transform_data", "predict_batch", "publish_model", "deploy_model"),
+        "monitor_model",
+    }
 )
 
 
@@ -49,6 +52,7 @@ DEFAULTS = Cluster(
         "check_serving": _profile("200m", "4", "1Gi", "3Gi", 1),
         "publish_model": _profile("50m", "2", "256Mi", "2Gi", 2),
         "deploy_model": _profile("50m", "1", "256Mi", "1Gi", 4),
+        "monitor_model": _profile("200m", "4", "1Gi", "4Gi", 4),
         "report_run": _profile("20m", "1", "128Mi", "512Mi", 1),
     },
 )

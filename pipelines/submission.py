@@ -3,16 +3,19 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from components import images
 from components.errors import InputError
 from components.model_store import ModelStore
+from components.prediction_log.windows import parse_window, scheduled_window
 from components.settings import Section
 from components.spans import listing_digest, pinned_window, resolve
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
+MONITORING_SECTIONS = ("monitoring", "data", "task", "validation", "evaluation", "publication", "prices")
 SECTIONS = (
     *("data", "task", "validation", "features", "tuning", "training"),
     *("evaluation", "explanation", "serving", "publication", "prices"),
@@ -30,6 +33,8 @@ class Submission:
     """URIs of what will be read."""
     store: str
     """URI of the model store."""
+    inputs: str
+    """Names everything that decides the result (hex)."""
 
 
 def prepare(
@@ -79,7 +84,42 @@ def prepare(
     arguments |= {"deployment": _section(settings.deployment), "deployment_target": settings.deployment.target}
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
     arguments["parts"] = [f"{number}/{settings.tuning.parallel}" for number in range(1, settings.tuning.parallel + 1)]
-    return Submission(arguments, window, [file.uri for file in files], store_uri)
+    return Submission(arguments, window, [file.uri for file in files], store_uri, arguments["inputs_digest"])
+
+
+def prepare_monitoring(project: LoadedProject, window: str = "", pin: bool = True) -> Submission:
+    """Gives the arguments of the monitoring pipeline.
+
+    Args:
+        project: a valid project.
+        window: what to judge, e.g. 2013-10; empty: the last whole period before now.
+        pin: false: a schedule starts the run, whose window is then the last whole period before its time.
+
+    Raises:
+        InputError: the window is none, or no log is named.
+    """
+    settings = project.settings
+    monitoring = settings.monitoring
+    if not monitoring.log.source:
+        raise InputError(
+            f"{project.path}: monitoring.log.source is empty; name what is logged, e.g. the server's log_uri"
+        )
+    if pin:
+        chosen = parse_window(window) if window else scheduled_window(datetime.now(UTC), monitoring.window)
+        window = chosen.name
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in MONITORING_SECTIONS}
+    store = project.resolve(settings.publication.store)
+    arguments["publication"] |= {"store": store}
+    arguments["data"] |= {"source": project.resolve(settings.data.source)}
+    arguments["monitoring"]["log"] |= {"source": project.resolve(monitoring.log.source)}
+    if monitoring.labels.source:
+        arguments["monitoring"]["labels"] |= {"source": project.resolve(monitoring.labels.source)}
+    if monitoring.history:
+        arguments["monitoring"] |= {"history": project.resolve(monitoring.history)}
+    arguments |= {"name": settings.name, "window": window}
+    inputs = digest_of({**arguments, "code": compiled.code_digest()})
+    places = [arguments["monitoring"]["log"]["source"], arguments["data"]["source"]]
+    return Submission(arguments, window or f"the last {monitoring.window}", places, store, inputs)
 
 
 def accepted(text: str, prepared: Submission) -> dict[str, Any]:

@@ -65,7 +65,7 @@ SUITES = (
             "tests/tune_model",
         ),
     ),
-    Suite("tfdv", TFDV, ("tests/validate_data",)),
+    Suite("tfdv", TFDV, ("tests/validate_data", "tests/monitor_model")),
     Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving")),
     Suite("local", DEV, ("tests/local",)),
     Suite("fuzz", DEV, ("tests/fuzz",)),

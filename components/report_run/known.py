@@ -36,6 +36,7 @@ _TELL = (
     "check_serving",
     "publish_model",
     "deploy_model",
+    "monitor_model",
 )
 """Stages whose outputs the page shows."""
 

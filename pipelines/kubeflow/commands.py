@@ -58,6 +58,9 @@ def submit(
     project: ProjectArgument,
     pipeline: PipelineOption = "training",
     overrides: SetOption = None,
+    window: Annotated[
+        str, typer.Option(help="Of pipeline monitoring: what to judge; default: the last whole period before now.")
+    ] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait for its end; the exit code is the run's.")] = False,
     timeout: TimeoutOption = None,
     once: Annotated[
@@ -94,7 +97,7 @@ def submit(
     planned = plan(
         project,
         overrides or [],
-        Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account),
+        Choice(pipeline, registry, image_tag, compiled, cache, analysis_cache, pipeline_root, service_account, window),
         own_tags(tags or []),
     )
     if expect and planned.tags[INPUTS] != expect:

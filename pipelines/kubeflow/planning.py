@@ -25,6 +25,8 @@ from pipelines.kubeflow.submitting import (
 )
 from pipelines.project import LoadedProject, load_project
 
+MONITORING = "monitoring"
+"""The pipeline that takes a window."""
 INPUTS = "inputs"
 """The tag that names everything that decides a run's result."""
 BACKFILL, SPAN = "backfill", "span"
@@ -44,6 +46,8 @@ class Choice:
     analysis_cache: str
     pipeline_root: str
     service_account: str
+    window: str = ""
+    """What the monitoring pipeline judges."""
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,20 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
     loaded = load_project(project, overrides)
     require_reachable(loaded)
     text = pipeline_text(loaded, choice)
-    prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
+    name = name_of(text)
+    if name == MONITORING:
+        prepared = submission.prepare_monitoring(loaded, choice.window)
+    elif choice.window:
+        raise InputError(f"--window {choice.window}: pipeline '{name}' judges none; set data.window")
+    else:
+        prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
     arguments = submission.accepted(text, prepared)
     require_small(arguments)
     own = {
         "project": loaded.settings.name,
-        "pipeline": compiled.documents(text)[0]["pipelineInfo"]["name"],
+        "pipeline": name,
         "window": prepared.spans,
-        INPUTS: prepared.arguments["inputs_digest"][:12],
+        INPUTS: prepared.inputs[:12],
     }
     return Plan(
         loaded,
@@ -141,6 +151,11 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
         own | dict(tags),
         Request(choice.pipeline_root, choice.service_account or loaded.settings.cluster.service_account),
     )
+
+
+def name_of(text: str) -> str:
+    """Gives the name of a compiled pipeline."""
+    return str(compiled.documents(text)[0]["pipelineInfo"]["name"])
 
 
 def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[str, str]) -> Plan:
@@ -155,6 +170,11 @@ def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags:
 
     planned = plan(project, overrides, choice, tags)
     settings = planned.project.settings
+    if planned.tags["pipeline"] == MONITORING:
+        # Each run judges the last whole period before the time it was scheduled for, however late it starts.
+        prepared = submission.prepare_monitoring(planned.project, pin=False)
+        own = {name: value for name, value in planned.tags.items() if name != INPUTS} | {"window": prepared.spans}
+        return replace(planned, arguments=submission.accepted(planned.text, prepared), tags=own)
     window = settings.data.window
     if window != "all" and "last" not in window:
         raise InputError(

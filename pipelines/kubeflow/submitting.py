@@ -61,6 +61,9 @@ def require_reachable(project: LoadedProject) -> None:
         "data.source": (project.resolve(settings.data.source), "s3://bucket/data/flights-{YYYY}-{MM}.parquet"),
         "publication.store": (project.resolve(settings.publication.store), "s3://bucket/models"),
     }
+    log = settings.monitoring.log.source
+    if log:
+        places["monitoring.log.source"] = (project.resolve(log), "s3://bucket/requests")
     faults = [
         f"{key}: '{uri}' is on this machine, and the cluster cannot reach it; put it into a bucket and say where: "
         f"--set {key}={example} (or gs://)"

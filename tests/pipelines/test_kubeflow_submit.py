@@ -170,7 +170,7 @@ def test_no_cache_reaches_every_task(cli: Cli, kubeflow: Kubeflow, project: Path
         (["--timeout", "5"], "--timeout and --summary are for --wait"),
         (["--compiled", "nowhere.yaml"], "--compiled: 'nowhere.yaml' is no file"),
         (["--compiled", "{project}/schema.pbtxt"], "is no compiled pipeline"),
-        (["--pipeline", "x"], "no pipeline 'x' (there are: training)"),
+        (["--pipeline", "x"], "no pipeline 'x' (there are: monitoring, training, tuning)"),
         (["--set", "data.window=2024-01..2025-02"], "12 of 14 spans in window"),
     ],
 )

@@ -45,12 +45,33 @@ def test_the_images_do_not_change_what_the_inputs_are(project: LoadedProject) ->
 
 def test_a_pipeline_gets_the_arguments_that_it_takes(project: LoadedProject) -> None:
     prepared = submission.prepare(project, "s3://bucket/analysis")
+    watched = submission.prepare_monitoring(load_project(project.path, ["monitoring.log.source=log"]), "2013-10")
     for name in compiled.names():
         text = compiled.read(name)
-        arguments = submission.accepted(text, prepared)
+        arguments = submission.accepted(text, watched if name == "monitoring" else prepared)
         required = {a.name for a in read_graph(text).arguments if not a.default}
         assert required <= arguments.keys() <= compiled.inputs(text), name
     assert submission.accepted(compiled.read("tuning"), prepared)["parts"] == ["1/1"]
+
+
+def test_monitoring_is_told_where_and_when(project: LoadedProject) -> None:
+    given = load_project(project.path, ["monitoring.log.source=log", "monitoring.window=month"])
+    arguments = submission.prepare_monitoring(given, "2013-10").arguments
+    assert arguments["monitoring"]["log"]["source"] == str((project.folder / "log").resolve())
+    assert arguments["window"] == "2013-10"
+    assert re.fullmatch(r"\d{4}-\d\d", submission.prepare_monitoring(given).arguments["window"])
+    assert submission.prepare_monitoring(given, pin=False).arguments["window"] == ""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "window", "says"),
+    [([], "2013-10", "monitoring.log.source is empty"), (["monitoring.log.source=log"], "october", "is no time")],
+)
+def test_monitoring_without_a_log_or_a_window_is_refused(
+    project: LoadedProject, overrides: list[str], window: str, says: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(says)):
+        submission.prepare_monitoring(load_project(project.path, overrides), window)
 
 
 @pytest.mark.parametrize(

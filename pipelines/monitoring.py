@@ -1,0 +1,53 @@
+"""The monitoring pipeline: what a served model was asked, judged window by window. Wiring only."""
+
+from kfp import dsl
+
+from components.monitor_model.component import monitor_model
+from components.report_run.component import report_run
+
+
+@dsl.pipeline(name="monitoring", description="Judges one window of a served model by its log and by later labels.")
+def monitoring(
+    name: str,
+    monitoring: dict,
+    data: dict,
+    task: dict,
+    validation: dict,
+    evaluation: dict,
+    publication: dict,
+    prices: dict,
+    window: str = "",
+) -> None:
+    """Judges one window; the sections of pipeline.yaml are its arguments.
+
+    Args:
+        name: of the project and its model.
+        monitoring: section `monitoring`.
+        data: section `data`.
+        task: section `task`.
+        validation: section `validation`.
+        evaluation: section `evaluation`.
+        publication: section `publication`.
+        prices: section `prices`.
+        window: what to judge, e.g. 2013-10; empty: the last whole period before the time that the run is scheduled for.
+    """
+    reported = report_run(
+        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
+        prices=prices,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).set_caching_options(False)
+
+    with dsl.ExitHandler(reported):
+        # Not cached: rows and labels arrive late, and records of the windows before may change.
+        monitor_model(
+            name=name,
+            monitoring=monitoring,
+            data=data,
+            task=task,
+            validation=validation,
+            evaluation=evaluation,
+            publication=publication,
+            window=window,
+            scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        ).set_caching_options(False)
