@@ -104,7 +104,7 @@ class Distance(_Record):
     l_infinity: Estimate
     """Of categories; of numbers, of their bins."""
     p_value: float
-    """Of the G-test that both are the same."""
+    """Of the chi-squared test that both are the same."""
     significant: bool
     """After the correction for the number of tests."""
 

@@ -108,7 +108,9 @@ def images_of(compiled: str) -> list[str]:
 
 
 def _parse(compiled: str) -> pipeline_spec_pb2.PipelineSpec:
-    return json_format.ParseDict(documents(compiled)[0], pipeline_spec_pb2.PipelineSpec())
+    # kfp.local fails on this placeholder; nothing schedules a run here.
+    text = compiled.replace(dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, datetime.now(UTC).isoformat())
+    return json_format.ParseDict(documents(text)[0], pipeline_spec_pb2.PipelineSpec())
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def suspicions(facts: Facts, monitoring: Monitoring) -> list[Suspicion]:
     found = [
         *_traffic(facts, monitoring),
         *_anomalies(facts, monitoring),
-        *_features(facts, monitoring),
+        *feature_suspicions(facts.features, monitoring),
         *_predictions(facts, monitoring),
         *_quality(facts, monitoring),
     ]
@@ -114,10 +114,11 @@ def _anomalies(facts: Facts, monitoring: Monitoring) -> Iterator[Suspicion]:
             yield Suspicion("anomaly", name, detail, count / rows, monitoring.max_anomaly_share)
 
 
-def _features(facts: Facts, monitoring: Monitoring) -> Iterator[Suspicion]:
+def feature_suspicions(features: Mapping[str, FeatureFacts], monitoring: Monitoring) -> Iterator[Suspicion]:
+    """Yields what is not as it should be in features; their facts alone decide."""
     limits = monitoring.limits
     skewed = []
-    for name, one in facts.features.items():
+    for name, one in features.items():
         own = limits.features.get(name, FeatureLimits())
         js = _first(own.jensen_shannon, limits.jensen_shannon)
         largest = _first(own.l_infinity, limits.l_infinity) if one.profile.kind == "category" else 1.0
@@ -133,7 +134,7 @@ def _features(facts: Facts, monitoring: Monitoring) -> Iterator[Suspicion]:
                 detail = f"{_share(one.new_values.share)} of rows have values that training never saw"
                 detail += f" (allowed: {percent(limit)})"
                 yield Suspicion("new_values", name, detail, one.new_values.share.value, limit, one.new_values.examples)
-    judged = sum(one.skew is not None for one in facts.features.values())
+    judged = sum(one.skew is not None for one in features.values())
     if judged and len(skewed) / judged >= limits.drifted_features:
         detail = f"{len(skewed)} of {judged} features are not as in training: {', '.join(skewed[:5])}"
         detail += ", …" if len(skewed) > 5 else ""

@@ -29,12 +29,16 @@ class LogFile:
     def open_parquet(self, dictionaries: list[str] | None = None) -> pq.ParquetFile:
         """Opens it as Parquet; a remote file is fetched, once.
 
+        Args:
+            dictionaries: text columns that are to be read as dictionaries, where they are there.
+
         Raises:
             pyarrow.ArrowException, OSError: it is none.
         """
-        if storage.is_remote(self.uri):
-            return pq.ParquetFile(io.BytesIO(self.content()), read_dictionary=dictionaries)
-        return pq.ParquetFile(self.path, memory_map=True, read_dictionary=dictionaries)
+        content = io.BytesIO(self.content()) if storage.is_remote(self.uri) else None
+        file = pq.ParquetFile(content or self.path, memory_map=content is None)
+        there = [name for name in dictionaries or [] if name in file.schema_arrow.names]
+        return pq.ParquetFile(content or self.path, memory_map=content is None, read_dictionary=there)
 
     def content(self) -> bytes:
         """Reads all of it.

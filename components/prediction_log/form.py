@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -58,6 +59,8 @@ class LogCounts:
     """That lie in the window."""
     unreadable: list[str] = field(default_factory=list)
     """URIs of files that could not be read, or not to their end."""
+    read: int = 0
+    """Rows that were read, those left out included."""
     rows: int = 0
     """That are judged."""
     duplicates: int = 0
@@ -78,7 +81,7 @@ class LogCounts:
     @property
     def unlogged(self) -> list[str]:
         """Columns that no row has: left out of the log, e.g. because they are personal."""
-        return sorted(name for name, rows in self.absent.items() if rows and rows == self.rows)
+        return sorted(name for name, rows in self.absent.items() if rows and rows == self.read)
 
 
 def conformed(
@@ -93,6 +96,7 @@ def conformed(
         counts: told what does not fit.
         defaults: for columns that are not there; without one they are null.
     """
+    counts.read += rows
     arrays = []
     for wanted in form.schema:
         column = columns.get(wanted.name)
@@ -127,6 +131,8 @@ def fit(column: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, int]:
         if wanted == TIME_TYPE:
             return _times(column)
         fitted = column if column.type == wanted else pc.cast(column, wanted)
+        if pa.types.is_floating(wanted):  # NaN is how others write a missing number
+            return pc.if_else(pc.fill_null(pc.is_nan(fitted), False), pa.scalar(None, wanted), fitted), 0
         if wanted != pa.string() or _is_valid(fitted):
             return fitted, 0
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
@@ -152,16 +158,36 @@ def _converted(scalar: pa.Scalar, wanted: pa.DataType) -> Any:
         value = scalar.as_py()
         if value is None:
             return None
+        if wanted == TIME_TYPE:
+            return _time(value)
         if pa.types.is_string(wanted):
             return value.decode() if isinstance(value, bytes) else str(value)
         if pa.types.is_integer(wanted):
-            number = int(value) if isinstance(value, int | str) else float(value)
+            number = value if isinstance(value, int) else _number(value)
             return pa.scalar(int(number), wanted).as_py() if number == int(number) else None
         if pa.types.is_floating(wanted):
             return float(value)
         return pa.scalar(value, wanted).as_py()
-    except (ValueError, TypeError, OverflowError, pa.ArrowException):
+    except (ValueError, TypeError, OverflowError, OSError, pa.ArrowException):
         return None
+
+
+def _number(value: Any) -> int | float:
+    try:
+        return int(value) if isinstance(value, str | bytes) else float(value)
+    except ValueError:
+        return float(value)
+
+
+def _time(value: Any) -> datetime:
+    """Reads a time from text, e.g. 2025-03-05 06:07:08, or a number of seconds or milliseconds since 1970."""
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        number = float(text)
+    except ValueError:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(number / 1e3 if abs(number) > _SECONDS_END else number, UTC)
 
 
 def _times(column: pa.Array) -> tuple[pa.Array, int]:

@@ -98,7 +98,9 @@ class RequestLog:
         self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
         self._thread.start()
 
-    def add(self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays, keys: Arrays) -> None:
+    def add(
+        self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays, keys: Arrays, at: float | None = None
+    ) -> None:
         """Takes an answered request, by the sample; at once, whatever the storage does.
 
         Args:
@@ -107,10 +109,11 @@ class RequestLog:
             arrays: by feature, [rows].
             outputs: by output, [rows] or [rows, width].
             keys: by column of the key that the client gave, text [rows].
+            at: seconds since 1970; None: now. For a log that is written later.
         """
         if self._options.sample < 1 and self._draw.random() >= self._options.sample:
             return
-        entry = _Entry(time.time(), request_id, rows, arrays, outputs, keys)
+        entry = _Entry(time.time() if at is None else at, request_id, rows, arrays, outputs, keys)
         with self._changed:
             if self._closed or self._rows + rows > self._options.buffer_rows:
                 self._count("dropped", rows)

@@ -27,6 +27,7 @@ _PAGES = {
     "explain_model": ("explanation.html", "Explanation"),
     "check_serving": ("serving.html", "Serving check"),
     "deploy_model": ("deployment.html", "Deployment"),
+    "monitor_model": ("monitoring.html", "Monitoring"),
 }
 _GIB = 2**30
 # kfp.local says SUCCEEDED, a cluster says COMPLETE.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from components.model_store import ModelStore
 from components.monitor_model.monitoring import monitor
 from components.monitor_model.sections import Settings
 from components.monitoring_record import MonitoringRecord
-from components.predictor import request_log
 from components.predictor.request_log import LogOptions, RequestLog
 from components.predictor.served_model import Facts
 from components.profiles import make_profile, profiled_columns, write_profile
@@ -189,9 +187,8 @@ class World:
         """Logs rows as requests of up to `batch`, spread over some days."""
         answers = probability(rows)
         step = timedelta(days=days) / max(1, -(-len(rows) // batch))
-        with self.logging(version, **options) as log, mock.patch.object(request_log.time, "time") as clock:
+        with self.logging(version, **options) as log:
             for number, first in enumerate(range(0, len(rows), batch)):
-                clock.return_value = (start + number * step + timedelta(seconds=30)).timestamp()
                 last = min(first + batch, len(rows))
                 log.add(
                     f"request-{start:%m}-{version}-{number}",
@@ -199,6 +196,7 @@ class World:
                     rows.arrays(first, last),
                     self.outputs(answers[first:last]),
                     {"visit": _bytes(rows.visit[first:last])},
+                    (start + number * step + timedelta(seconds=30)).timestamp(),
                 )
 
     def outputs(self, answers: npt.NDArray[np.float32]) -> Arrays:
