@@ -3,6 +3,7 @@
     <store>/<name>/versions/v0007.json             the card; the version counts from when this file exists
     <store>/<name>/versions/v0007-1a2b3c4d/        the version's files: model/, schema.pbtxt, statistics/, …
     <store>/<name>/promotions/000012.json          the newest one names the version in production
+    <store>/<name>/retired/v0003.json              the version's files are gone, or will be; its card stays
 
 Cards and promotions are logs. A writer reads all entries, decides, and creates the next one with a request that
 fails when somebody else was faster; then it reads on and decides again. So no entry is lost, numbers have no gaps,
@@ -41,6 +42,7 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
 _CARD_FILE = re.compile(r"v(\d{4,})\.json")
 _FOLDER = re.compile(r"v(\d{4,})-[0-9a-f]{8}")
 _PROMOTION_FILE = re.compile(r"(\d{6,})\.json")
+_RETIREMENT_FILE = re.compile(r"v\d{4,}\.json")
 
 
 class Promotion(BaseModel):
@@ -50,6 +52,15 @@ class Promotion(BaseModel):
 
     version: str
     action: Literal["publish", "promote", "rollback"]
+    at: AwareDatetime
+
+
+class Retirement(BaseModel):
+    """Says that a version's files are gone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str
     at: AwareDatetime
 
 
@@ -86,6 +97,7 @@ class ModelStore:
         self._root = f"{root.rstrip('/')}/{name}"
         self._versions = f"{self._root}/versions"
         self._promotions = f"{self._root}/promotions"
+        self._retired = f"{self._root}/retired"
 
     def uri_of(self, version: str) -> str:
         """Gives the URI of a version's folder."""
@@ -118,6 +130,16 @@ class ModelStore:
         entries = self._entries(self._promotions, _PROMOTION_FILE)
         return [_parse(Promotion, content, f"{self._promotions}/{file}") for file, content in entries.items()]
 
+    def retired(self) -> dict[str, Retirement]:
+        """Reads which versions have no files any more, by version, oldest first."""
+        entries = self._entries(self._retired, _RETIREMENT_FILE)
+        found = [_parse(Retirement, content, f"{self._retired}/{file}") for file, content in entries.items()]
+        return {one.version: one for one in found}
+
+    def protected(self) -> list[str]:
+        """Names the versions that stay whatever happens: the one in production, then the one that a rollback takes."""
+        return _succession(self.promotions())[:-3:-1]
+
     def latest(self) -> str | None:
         """Names the version in production; None before the first."""
         with self._reaching():
@@ -133,9 +155,10 @@ class ModelStore:
         """Copies a version's files into a new folder and checks them against the card.
 
         Raises:
-            InputError: the folder exists, or a file is damaged.
+            InputError: the folder exists, a file is damaged, or the version was retired.
         """
         card = self.card(version)
+        self._require_files(card.version)
         if target.exists():
             raise InputError(f"'{target}' exists; name a new folder")
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
@@ -179,9 +202,36 @@ class ModelStore:
         return Published(uri=self.uri_of(card.version), version=card.version, new=new)
 
     def promote(self, version: str) -> Promotion:
-        """Puts a version into production."""
+        """Puts a version into production.
+
+        Raises:
+            InputError: it was retired.
+        """
         chosen = self.card(version).version
         return self._append(lambda promotions: _promotion(chosen, "promote"))
+
+    def retire(self, version: str) -> Retirement:
+        """Removes a version's files; its card stays, so that lineage does.
+
+        Raises:
+            InputError: it is in production, or was before the one that is.
+        """
+        chosen = self.card(version).version
+        entry = f"{self._retired}/{_without_digest(chosen)}.json"
+        with self._reaching(), self._alone():
+            self._require_unprotected(chosen)
+            done = self.retired().get(chosen)
+            retirement = done or Retirement(version=chosen, at=datetime.now(UTC))
+            if not done:
+                self._put(entry, retirement.model_dump_json().encode())
+            try:
+                # Somebody may have promoted it before the entry was there; from then on nobody can.
+                self._require_unprotected(chosen)
+            except InputError:
+                self._fs.rm(entry)
+                raise
+            self._remove(chosen)
+        return retirement
 
     def rollback(self, to: str | None = None) -> Promotion:
         """Puts an earlier version back into production.
@@ -205,9 +255,9 @@ class ModelStore:
 
     def _try_publish(self, files: Mapping[str, Path], digests: dict[str, str], facts: ModelFacts) -> ModelCard | None:
         """Takes the next number; None when somebody else has taken it meanwhile."""
-        cards = self.cards()
+        cards, retired = self.cards(), self.retired()
         for card in cards:
-            if card.model_digest == facts.model_digest:
+            if card.model_digest == facts.model_digest and card.version not in retired:
                 return card
         number = _number(cards[-1].version) + 1 if cards else 1
         version = f"v{number:04d}-{_digest_of(digests)[:8]}"
@@ -217,7 +267,9 @@ class ModelStore:
         return card if done else None
 
     def _find(self, model_digest: str) -> ModelCard | None:
-        return next((card for card in self.cards() if card.model_digest == model_digest), None)
+        retired = self.retired()
+        found = (card for card in self.cards() if card.model_digest == model_digest)
+        return next((card for card in found if card.version not in retired), None)
 
     def _finish(self, card: ModelCard) -> None:
         """Does what follows once a card exists; doing it again changes nothing."""
@@ -236,8 +288,14 @@ class ModelStore:
 
     def _append(self, decide: Callable[[list[Promotion]], Promotion]) -> Promotion:
         with self._reaching(), self._alone():
-            appended = self._append_if(decide)
+            appended = self._append_if(lambda promotions: self._with_files(decide(promotions)))
             assert appended is not None
+            try:
+                self._require_files(appended.version)
+            except InputError:
+                # Who retires a version looks for promotions after its entry: one of both sees the other.
+                self._append_if(lambda promotions: _promotion(_before(promotions, appended.version), "rollback"))
+                raise
             return appended
 
     def _append_if(self, decide: Callable[[list[Promotion]], Promotion | None]) -> Promotion | None:
@@ -330,14 +388,43 @@ class ModelStore:
 
     def _sweep(self) -> None:
         """Removes folders that have no card and can get none any more, because their number is taken."""
-        versions = self.versions()
+        versions, retired = self.versions(), self.retired()
         for folder in self._list(self._versions, _FOLDER):
-            if folder not in versions and _number(folder) <= _number(versions[-1]):
-                with contextlib.suppress(FileNotFoundError):  # another publisher sweeps, too
-                    self._fs.rm(f"{self._versions}/{folder}", recursive=True)
+            if folder in retired or (folder not in versions and _number(folder) <= _number(versions[-1])):
+                self._remove(folder)
         if self._local:  # nobody else writes: see _alone
             for partial in Path(self._root).glob("*/.*.partial"):
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+    def _remove(self, folder: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+            self._fs.rm(f"{self._versions}/{folder}", recursive=True)
+
+    def _with_files(self, promotion: Promotion) -> Promotion:
+        self._require_files(promotion.version)
+        return promotion
+
+    def _require_files(self, version: str) -> None:
+        if retirement := self.retired().get(version):
+            raise InputError(
+                f"model '{self.name}': {version} was retired on {retirement.at:%Y-%m-%d}, and its files are gone; name "
+                "another version, or train it again"
+            )
+
+    def _require_unprotected(self, version: str) -> None:
+        protected = self.protected()
+        if version in protected:
+            why = "is in production" if version == protected[0] else f"was in production before {protected[0]}"
+            raise InputError(f"model '{self.name}': {version} {why}, and stays; promote another version first")
+
+
+def _before(promotions: list[Promotion], version: str) -> str:
+    """Gives what was in production before a version."""
+    return next(one.version for one in reversed(promotions) if one.version != version)
+
+
+def _without_digest(version: str) -> str:
+    return version.partition("-")[0]
 
 
 def _parse(model: type[Record], content: bytes, path: str) -> Record:

@@ -21,6 +21,7 @@ from pipelines.environments import ROOT
 from pipelines.kind import command as kind_command
 from pipelines.kubeflow.commands import ON_A_CLUSTER
 from pipelines.kubeflow.commands import app as kubeflow
+from pipelines.lineage import lineage
 from pipelines.project import ProjectError, load_project
 from pipelines.triggers.command import trigger
 
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
+app.command()(lineage)
 app.add_typer(images_command.app, name="images")
 app.add_typer(kubeflow)
 app.add_typer(kind_command.app, name="kind")

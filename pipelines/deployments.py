@@ -3,6 +3,7 @@
 import json
 import sys
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,6 +130,22 @@ def delete(
     if not yes:
         typer.confirm(f"Remove service '{deployment.service}'? Nobody can call it then", abort=True)
     _out.print(deployment.delete(take_over), markup=False)
+
+
+def served(settings: Deployment, service: str) -> Iterator[tuple[str, str, int]]:
+    """Yields what a service serves: where, which version, and its share of the traffic in percent.
+
+    Raises:
+        InputError: there is no such service, or no KServe.
+        UnavailableError: the cluster does not answer.
+    """
+    state = _state(Cluster(settings.namespace, _ANSWER_SECONDS), settings, service)
+    canary = state["canary_percent"]
+    where = f"service {service} in namespace {settings.namespace}"
+    if state["stable"]:
+        yield where, state["stable"]["version"], 100 - (canary if state["canary"] else 0)
+    if state["canary"]:
+        yield f"canary of {where}", state["canary"]["version"], canary
 
 
 def _deployment(project: Path | None, namespace: str | None, service: str) -> "tuple[Cluster, ServiceDeployment]":

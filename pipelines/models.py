@@ -34,9 +34,9 @@ def list_(
 ) -> None:
     """List the versions, oldest first, and which one is in production."""
     opened = _open(project, store, name)
-    cards, latest = opened.cards(), opened.latest()
+    cards, latest, retired = opened.cards(), opened.latest(), opened.retired()
     if as_json:
-        _print_json([_summary(card, latest) for card in cards])
+        _print_json([{**_summary(card, latest), "retired": card.version in retired} for card in cards])
         return
     if not cards:
         _out.print(f"no version of model '{opened.name}' in '{opened.uri}'", markup=False)
@@ -45,7 +45,7 @@ def list_(
     for card in cards:
         metrics = [_figure(card.evaluation.metrics.get(metric)) for metric in _main_metrics(cards)]
         published = f"{card.created:%Y-%m-%d %H:%M}"
-        state = "in production" if card.version == latest else ""
+        state = "in production" if card.version == latest else "retired" if card.version in retired else ""
         table.add_row(card.version, state, published, card.parent or "–", _spans(card), *metrics)
     _out.print(table)
 

@@ -1,6 +1,7 @@
 """The store: cards, differences, production and rolling back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.errors import InputError
 from components.model_card import to_markdown
-from components.model_store import ModelStore
+from components.model_store import ModelStore, _promotion
 from tests.publish_model.blessed import CONFIG, NAME, bless, publish_blessed
 
 
@@ -32,8 +33,6 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def store(three: str, tmp_path: Path) -> ModelStore:
     """A copy of the store with three versions."""
-    import shutil
-
     shutil.copytree(three, tmp_path / "store")
     return ModelStore(str(tmp_path / "store"), NAME)
 
@@ -103,6 +102,63 @@ def test_promoting_puts_an_old_version_in_front(store: ModelStore) -> None:
 def test_an_unknown_version_is_refused(store: ModelStore, version: str) -> None:
     with pytest.raises(InputError, match="has no version"):
         store.card(version)
+
+
+def test_a_retired_version_has_a_card_and_no_files(store: ModelStore, tmp_path: Path) -> None:
+    first, second, third = store.versions()
+    retirement = store.retire("1")
+    assert retirement.version == first
+    assert not Path(store.uri_of(first)).exists()
+    assert store.retired() == {first: retirement}
+    assert store.retire(first) == retirement
+    assert [card.version for card in store.cards()] == [first, second, third]
+    for refused in (store.promote, store.rollback, lambda version: store.download(version, tmp_path / "copy")):
+        with pytest.raises(InputError, match=f"{first} was retired on .*, and its files are gone"):
+            refused(first)
+    assert store.latest() == third
+    assert [promotion.version for promotion in store.promotions()] == [first, second, third]
+
+
+@pytest.mark.parametrize(("number", "says"), [(3, "is in production"), (2, "was in production before v0003")])
+def test_production_and_what_was_before_it_stay(number: int, says: str, store: ModelStore) -> None:
+    with pytest.raises(InputError, match=says):
+        store.retire(str(number))
+    assert Path(store.uri_of(store.card(str(number)).version)).is_dir()
+    assert not store.retired()
+
+
+def test_a_model_that_was_retired_is_published_anew(store: ModelStore, tmp_path: Path) -> None:
+    store.retire("1")
+    again = publish_blessed(bless(tmp_path / "a", "a", 0.70, ("2025-01", "2025-02")), store.uri)
+    assert again.new
+    assert again.version.startswith("v0004-")
+
+
+def test_what_a_killed_retirement_left_is_removed_by_the_next_publisher(store: ModelStore, tmp_path: Path) -> None:
+    first = store.versions()[0]
+    shutil.copytree(store.uri_of(first), tmp_path / "kept")
+    store.retire(first)
+    shutil.copytree(tmp_path / "kept", store.uri_of(first))
+    publish_blessed(bless(tmp_path / "d", "d", 0.73, ("2025-01",)), store.uri)
+    assert not Path(store.uri_of(first)).exists()
+
+
+def test_a_promotion_beside_a_retirement_loses_no_model(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody elsewhere promotes the version between the first look at the promotions and the retirement's entry."""
+    first = store.versions()[0]
+    put = ModelStore._put
+
+    def promote_first(self: ModelStore, path: str, content: bytes) -> None:
+        monkeypatch.undo()
+        store._append_if(lambda _: _promotion(first, "promote"))
+        put(self, path, content)
+
+    monkeypatch.setattr(ModelStore, "_put", promote_first)
+    with pytest.raises(InputError, match="is in production, and stays"):
+        store.retire(first)
+    assert Path(store.uri_of(first)).is_dir()
+    assert not store.retired()
+    assert store.latest() == first
 
 
 def test_a_damaged_file_is_found_by_downloading(store: ModelStore, tmp_path: Path) -> None:
