@@ -169,7 +169,8 @@ def reference(table: Table, model: Any, train: pd.DataFrame, test: pd.DataFrame)
         values = both[name].astype("string")
         both[name] = values.astype("category") if values.nunique() <= 254 else values.astype("category").cat.codes
     if not isinstance(model, ensemble.HistGradientBoostingRegressor | ensemble.HistGradientBoostingClassifier):
-        both = both.assign(**{name: both[name].astype("string").fillna("missing").astype(object) for name in texts})
+        for name in texts:
+            both[name] = both[name].astype("string").fillna("missing").astype(object)
     features, rest = both.iloc[: len(train)], both.iloc[len(train) :]
     if table.task == "regression":
         return model.fit(features, train[table.label]).predict(rest), []

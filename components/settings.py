@@ -229,10 +229,12 @@ class Features(Section):
 
 
 class LinearModel(Section):
-    """A linear model: one weight a number, one a category."""
+    """A linear model, by scikit-learn: one weight a number, one a category, fitted until the loss falls no more."""
 
     kind: Literal["linear"]
-    l2: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0)] | None = None
+    """Penalty on the squared weights, of numbers in standard deviations, beside the mean loss. Default: scikit-learn's,
+    1 / (2 · rows), for a regression 1 / rows."""
 
 
 class MlpModel(Section):
@@ -359,7 +361,8 @@ class Training(Section):
     """How the model is fitted."""
 
     epochs: PositiveInt = 20
-    batch_size: PositiveInt = 1024
+    batch_size: PositiveInt | None = None
+    """Default: 1024, or so many that an epoch has 32 steps, but not fewer than 32."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     learning_rate_decay: Literal["none", "cosine"] = "none"
     """cosine: the rate falls to 0 along half a cosine over all epochs (Loshchilov, Hutter: SGDR, ICLR 2017). Models

@@ -85,6 +85,11 @@ def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
     return np.sort(order[:-held]), np.sort(order[-held:])
 
 
+def is_reserved(training: Training) -> bool:
+    """Tells whether rows held out have something to say after fitting."""
+    return training.calibration != "none" or training.decision.by != "threshold"
+
+
 def column_means(numbers: Matrix, rows: Matrix) -> Matrix:
     """Gives the means of the known numbers of some rows, float32 [columns]; 0 where none is known."""
     sums = np.nansum(numbers[rows], axis=0, dtype=np.float64)

@@ -16,6 +16,7 @@ from components.models.packing import column_slices
 from components.settings import Training
 
 _VALIDATION_ROWS = 16_384
+_MOST_BATCH_ROWS, _FEWEST_BATCH_ROWS, _FEWEST_STEPS = 1024, 32, 32
 
 
 class Fitting:
@@ -40,12 +41,13 @@ class Fitting:
         self._problem = problem
         self._matrices = [tf.constant(examples.numbers), tf.constant(examples.categories)]
         self._labels = tf.constant(examples.labels)
+        self._batch_rows = training.batch_size or _batch_rows(len(learned))
         self._learned, self._held_out = tf.constant(learned), tf.constant(problem.held_out)
         weights = (
             class_weights(problem.label, examples.labels[learned]) if training.class_weight == "balanced" else None
         )
         self._class_weights = None if weights is None else tf.constant(weights)
-        rate = _learning_rate(training, len(learned))
+        rate = _learning_rate(training, math.ceil(len(learned) / self._batch_rows))
         self._optimizer = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
         self._optimizer.build(network.trainable_variables)
 
@@ -90,8 +92,8 @@ class Fitting:
         """Takes one step a batch, over all rows in an order of the seed's own; gives the mean loss."""
         order = tf.random.experimental.stateless_shuffle(self._learned, seed)
         total, weight = tf.constant(0.0), tf.constant(0.0)
-        for start in tf.range(0, tf.size(order), self._problem.training.batch_size):
-            step = self._step(order[start : start + self._problem.training.batch_size])
+        for start in tf.range(0, tf.size(order), self._batch_rows):
+            step = self._step(order[start : start + self._batch_rows])
             total, weight = total + step[0], weight + step[1]
         return total / weight
 
@@ -154,11 +156,16 @@ def class_weights(label: Label, labels: Matrix) -> Matrix:
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def _learning_rate(training: Training, rows: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _batch_rows(rows: int) -> int:
+    """Chooses how many rows a step looks at: of few rows few, as else too few steps would be taken."""
+    return min(_MOST_BATCH_ROWS, max(_FEWEST_BATCH_ROWS, rows // _FEWEST_STEPS))
+
+
+def _learning_rate(training: Training, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Gives the rate; steps: of an epoch."""
     if training.learning_rate_decay == "none":
         return training.learning_rate
-    steps = training.epochs * math.ceil(rows / training.batch_size)
-    return keras.optimizers.schedules.CosineDecay(training.learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(training.learning_rate, training.epochs * steps)
 
 
 def losses(kind: str, labels: Any, outputs: Any) -> Any:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.models.contract import Kind
-from components.models.networks import Custom, Linear, Mlp, WideAndDeep
+from components.models.linear import Linear
+from components.models.networks import Custom, Mlp, WideAndDeep
 from components.models.trees import BoostedTrees, RandomForest
 from components.settings import Model
 

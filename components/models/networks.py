@@ -1,4 +1,4 @@
-"""Networks: linear, MLP, or the user's own."""
+"""Networks: MLP, wide and deep, or the user's own."""
 
 from abc import abstractmethod
 from dataclasses import replace
@@ -13,7 +13,7 @@ from components.models.embeddings import PeriodicEmbedding, PiecewiseLinearEmbed
 from components.models.examples import Matrix, column_means, without_missing
 from components.models.fitting import Fitting
 from components.models.packing import size_of
-from components.settings import CustomModel, LinearModel, MlpModel, WideAndDeepModel
+from components.settings import CustomModel, MlpModel, WideAndDeepModel
 from components.user_code import FILE, failure, load_function
 
 _BINS = 16
@@ -64,20 +64,6 @@ class _NetworkKind(Kind[Settings]):
         return Network(network, Fitting(network, problem).run(progress), means)
 
 
-class Linear(_NetworkKind[LinearModel]):
-    """One weight a number, one a category."""
-
-    settings = LinearModel
-
-    def layers(self, settings: LinearModel, problem: Problem, numbers: Any, categories: Any) -> Any:
-        """Adds the weighted features up."""
-        return _linear(settings, problem, numbers, categories)
-
-    def space(self, settings: LinearModel, draw: Any, problem: Problem) -> LinearModel:
-        """Draws the penalty."""
-        return settings.model_copy(update={"l2": draw.suggest_float("l2", 1e-7, 1e-2, log=True)})
-
-
 class Mlp(_NetworkKind[MlpModel]):
     """Hidden layers over embedded features."""
 
@@ -102,7 +88,7 @@ class WideAndDeep(_NetworkKind[WideAndDeepModel]):
 
     def layers(self, settings: WideAndDeepModel, problem: Problem, numbers: Any, categories: Any) -> Any:
         """Adds the outputs of both."""
-        wide = _linear(LinearModel(kind="linear", l2=settings.l2), problem, numbers, categories)
+        wide = _linear(settings.l2, problem, numbers, categories)
         return keras.layers.Add()([wide, _mlp(settings, problem, numbers, categories)])
 
     def space(self, settings: WideAndDeepModel, draw: Any, problem: Problem) -> WideAndDeepModel:
@@ -139,9 +125,9 @@ def _outputs(problem: Problem) -> int:
     return len(problem.label.classes) if problem.label.kind == "multiclass" else 1
 
 
-def _linear(model: LinearModel, problem: Problem, numbers: Any, categories: Any) -> Any:
+def _linear(l2: float, problem: Problem, numbers: Any, categories: Any) -> Any:
     packing, outputs = problem.packing, _outputs(problem)
-    penalty = keras.regularizers.L2(model.l2) if model.l2 else None
+    penalty = keras.regularizers.L2(l2) if l2 else None
     terms = [keras.layers.Dense(outputs, kernel_regularizer=penalty)(numbers)] if packing.number_columns else []
     features = packing.unpack(numbers, categories)
     for feature in packing.categories:

@@ -14,10 +14,10 @@ import tensorflow as tf
 from components.errors import DataRejectedError, InputError
 from components.models.boosting_library import lightgbm_library
 from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, Progress
-from components.models.examples import Matrix
+from components.models.examples import Matrix, is_reserved
 from components.models.fitting import class_weights
 from components.models.tree_graph import Ensemble, TreeGraph
-from components.settings import BoostedTreesModel, EarlyStopping, RandomForestModel, Training
+from components.settings import BoostedTreesModel, EarlyStopping, RandomForestModel
 
 if TYPE_CHECKING:
     import lightgbm
@@ -111,7 +111,7 @@ class BoostedTrees(Kind[BoostedTreesModel]):
         with _fitting():
             booster = _booster(parameters, problem, problem.examples.labels)
             fit = _boost(booster, trees, stopping, progress)
-            again = not stopping and len(problem.held_out) > 0 and not _is_reserved(problem.training)
+            again = not stopping and len(problem.held_out) > 0 and not is_reserved(problem.training)
             if again:
                 booster = _booster(parameters, _with_all_rows(problem), problem.examples.labels)
                 for _ in range(fit.best.number):
@@ -244,11 +244,6 @@ def _weights(problem: Problem) -> Matrix | None:
     labels = problem.examples.labels
     weights: Matrix = class_weights(problem.label, labels[problem.learned])[labels.astype(np.int64)]
     return weights
-
-
-def _is_reserved(training: Training) -> bool:
-    """Tells whether rows held out have something to say after fitting."""
-    return training.calibration != "none" or training.decision.by != "threshold"
 
 
 def _with_all_rows(problem: Problem) -> Problem:

@@ -73,7 +73,7 @@ def train(
         **({} if fit.best.validation_loss is None else {"validation_loss": fit.best.validation_loss}),
         "parameters": float(fitted.parameters),
         "train_rows": float(train_rows),
-        "validation_rows": float(len(held_out)),
+        "validation_rows": 0.0 if fit.best.validation_loss is None else float(len(held_out)),
         **({} if decided.threshold is None else {"decision_threshold": decided.threshold}),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -138,9 +138,9 @@ def test_a_budget_of_time_ends_the_search_and_not_the_candidates(
 
 
 def test_what_lags_behind_is_given_up(tmp_path: Path) -> None:
-    # Five good ones set the limits; with much of a penalty none keeps up.
-    candidates = [LINEAR | {"l2": 10.0**power} for power in range(-9, -4)]
-    lagging = {"trials": 1, "search": {"linear": {"l2": [50.0, 60.0]}}, "training": {"epochs": 2}}
+    # Five good ones set the limits; with nearly all units dropped none keeps up.
+    candidates = [MLP | {"hidden_units": [units]} for units in range(16, 21)]
+    lagging = {"trials": 1, "search": {"mlp": {"dropout": [0.98, 0.99]}}, "training": {"epochs": 2}}
     board = chosen(tmp_path, candidates, **lagging)
     pruned = [row for row in board.rows if row.state == "pruned"]
     assert len(pruned) == 1
