@@ -902,6 +902,18 @@ class Publication(Section):
     """For the model card."""
 
 
+class Retention(Section):
+    """What `python -m pipelines prune` keeps."""
+
+    models: PositiveInt = 10
+    """Newest versions that keep their files, beside the one in production, the one before it, and those that are
+    served."""
+    log_days: PositiveInt | None = 90
+    """Days of our own request log (monitoring.log); none: all."""
+    run_days: PositiveInt | None = 30
+    """Days that runs stay: on this machine and, where the project is deployed to a cluster, there; none: for ever."""
+
+
 class Prices(Section):
     """What resources cost, for the run report."""
 
@@ -1048,6 +1060,7 @@ class Project(Section):
     explanation: Explanation = Explanation()
     serving: Serving = Serving()
     publication: Publication = Publication()
+    retention: Retention = Retention()
     deployment: Deployment = Deployment()
     monitoring: Monitoring = Monitoring()
     cluster: Cluster = Cluster()

@@ -23,6 +23,7 @@ from pipelines.kubeflow.commands import ON_A_CLUSTER
 from pipelines.kubeflow.commands import app as kubeflow
 from pipelines.lineage import lineage
 from pipelines.project import ProjectError, load_project
+from pipelines.retention import prune
 from pipelines.triggers.command import trigger
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.command()(lineage)
+app.command()(prune)
 app.add_typer(images_command.app, name="images")
 app.add_typer(kubeflow)
 app.add_typer(kind_command.app, name="kind")
