@@ -74,20 +74,58 @@ class ColumnSplit(Section):
 Split = Annotated[HashSplit | TimeSplit | ColumnSplit, Field(discriminator="by")]
 
 _SPAN_RANGE = r"[0-9][0-9T-]*(\.\.[0-9][0-9T-]*)?"
-WINDOW_PATTERN = rf"^(all|(the )?last [1-9][0-9]* (span|hour|day|month|year)s?|{_SPAN_RANGE}(,{_SPAN_RANGE})*)$"
+_OFFSETS = r"[0-9]{1,9}:[0-9]{1,18}\.\.[0-9]{1,18}"
+WINDOW_PATTERN = (
+    rf"^(all|(the )?last [1-9][0-9]* (span|hour|day|month|year)s?|{_SPAN_RANGE}(,{_SPAN_RANGE})*"
+    rf"|offsets {_OFFSETS}(,{_OFFSETS})*)$"
+)
+
+
+class EventFormat(Section):
+    """How the value of a Kafka message is spelled."""
+
+    type: Literal["json", "avro"] = "json"
+    schema_file: str | None = None
+    """avro: file with the writer's schema (.avsc), from the project's folder; a value is then Avro alone."""
+    schema_registry: str = ""
+    """avro: URL of a schema registry; a value then begins with the id of its schema, in Confluent's wire format."""
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> Self:
+        given = bool(self.schema_file) + bool(self.schema_registry)
+        if self.type == "avro" and given != 1:
+            raise ValueError("type is avro, so give either schema_file or schema_registry")
+        if self.type == "json" and given:
+            raise ValueError("type is json, which needs no schema: take schema_file and schema_registry out")
+        return self
+
+
+class KafkaOptions(Section):
+    """How to read a Kafka topic."""
+
+    format: EventFormat = EventFormat()
+    timestamp_column: str = ""
+    """Column for the time at which a message was written (seconds since 1970); empty: none."""
+    key_column: str = ""
+    """Column for the message's key, as text; empty: none."""
+    avro_schema: str = ""
+    """Content of format.schema_file; filled in when a run is submitted."""
 
 
 class Data(Section):
     """Where the rows come from."""
 
     source: Name
-    """Local path, gs:// or s3:// URI. It may hold wildcards, {SPAN}, or {YYYY} {MM} {DD} {HH}."""
+    """Local path, gs:// or s3:// URI. It may hold wildcards, {SPAN}, or {YYYY} {MM} {DD} {HH}. Or a Kafka topic:
+    kafka://SERVER:9092/TOPIC."""
     window: Annotated[str, Field(pattern=WINDOW_PATTERN)] = "all"
     """Which spans: "all", "last 9 months", "last 3 spans", or "2013-01..2013-09" (both ends included; several with
-    commas between them)."""
+    commas between them). Of a topic: when messages were written, or "offsets 0:100..200,1:50..80" (by partition, the
+    end excluded)."""
     format: Literal["auto", "csv", "parquet"] = "auto"
     """auto: by the file name, .gz and .zst included."""
     csv: CsvOptions = CsvOptions()
+    kafka: KafkaOptions = KafkaOptions()
     split: Split
     key: list[Name] = []
     """Columns that identify a row: kept beside its prediction, checked for duplicates, never a feature."""
@@ -1034,6 +1072,92 @@ class Cluster(Section):
     """By the stage's name; goes before all_stages, key by key."""
 
 
+# --------------------------------------------------------------------------------------------- stream
+
+Topic = Annotated[str, Field(max_length=249, pattern=r"^$|^[A-Za-z0-9._-]+$")]
+
+
+class Stream(Section):
+    """How events of a Kafka topic are decided. Credentials come from the environment (docs/streaming.md)."""
+
+    servers: Name = "localhost:9092"
+    """Bootstrap servers, with commas between them."""
+    input_topic: Topic = ""
+    """Topic of the events; empty: the project's name and `.events`."""
+    output_topic: Topic = ""
+    """Topic of the decisions; empty: the project's name and `.decisions`."""
+    dead_letter_topic: Topic = ""
+    """Topic of events that cannot be decided; empty: the project's name and `.dead-letters`."""
+    group: str = ""
+    """Consumer group; empty: the project's name."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a group that has committed nothing yet begins."""
+    format: EventFormat = EventFormat()
+    event_id: str = ""
+    """Field that names an event; empty: its topic, partition and offset do."""
+    event_time: str = ""
+    """Field with the time of an event, as ISO 8601 text, or a number of seconds or milliseconds since 1970; empty: the
+    message's own."""
+    pass_through: list[Name] = []
+    """Fields that a decision repeats."""
+    unknown_fields: Literal["ignore", "reject"] = "ignore"
+    """What becomes of an event with a field that neither the model nor this section knows. ignore: it is decided, and
+    counted."""
+    duplicates: Literal["count", "drop"] = "count"
+    """What becomes of an event whose id was seen within the window. count: it is decided again, and says so."""
+    duplicate_window: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Events of a partition among which ids are compared; they are read again when a partition is taken over. 0: none
+    are."""
+    late_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Older events count as late. They are decided."""
+    future_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Events further ahead of the clock count as future. They are decided."""
+    max_batch_events: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Events of one transaction, which one call of the model decides."""
+    linger_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """How long a batch waits for more events after its first; 0: not at all."""
+    max_event_bytes: Annotated[int, Field(ge=1, le=10_000_000)] = 900_000
+    """A larger event is not decided; of its bytes so many are kept. Stay below what the topics allow
+    (max.message.bytes, 1 MB by default)."""
+    reasons: Annotated[int, Field(ge=0)] = 0
+    """Reasons that a decision gives; each costs about 128 predictions."""
+    version: str = "latest"
+    """Of the model: one that stays, or latest: the one in production, followed while the stream runs."""
+    store_poll_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """How often the model store is asked which version is in production."""
+    endpoint: str = ""
+    """URL of a model server that speaks the Open Inference Protocol, up to and with /v2/models/NAME; empty: the model
+    is called inside the stream's own process."""
+    endpoint_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """After which a call of the endpoint is given up, and tried again."""
+    session_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    """After which a member of the group that is not heard of loses its partitions."""
+    transaction_seconds: Annotated[float, Field(ge=1, le=900)] = 10.0
+    """After which the broker gives up the transaction of a member that is not heard of."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        topics = [topic for topic in (self.input_topic, self.output_topic, self.dead_letter_topic) if topic]
+        if len(set(topics)) < len(topics):
+            raise ValueError("input_topic, output_topic and dead_letter_topic must differ")
+        if self.duplicates == "drop" and not self.duplicate_window:
+            raise ValueError("duplicates is drop, so give duplicate_window, e.g. 10000")
+        if self.reasons and self.endpoint:
+            raise ValueError("reasons are given by a model in the stream's own process: leave out endpoint, or reasons")
+        return self
+
+    def named(self, project: str) -> "Stream":
+        """Gives the section with every name filled in."""
+        return self.model_copy(
+            update={
+                "input_topic": self.input_topic or f"{project}.events",
+                "output_topic": self.output_topic or f"{project}.decisions",
+                "dead_letter_topic": self.dead_letter_topic or f"{project}.dead-letters",
+                "group": self.group or project,
+            }
+        )
+
+
 # ------------------------------------------------------------------------------------------- project
 
 
@@ -1063,6 +1187,7 @@ class Project(Section):
     retention: Retention = Retention()
     deployment: Deployment = Deployment()
     monitoring: Monitoring = Monitoring()
+    stream: Stream = Stream()
     cluster: Cluster = Cluster()
     prices: Prices = Prices()
 

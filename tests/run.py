@@ -66,7 +66,7 @@ SUITES = (
         ),
     ),
     Suite("tfdv", TFDV, ("tests/validate_data", "tests/monitor_model")),
-    Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving")),
+    Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving", "tests/stream")),
     Suite("local", DEV, ("tests/local",)),
     Suite("fuzz", DEV, ("tests/fuzz",)),
     Suite("images", DEV, ("tests/images",)),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from components.model_spec import ModelInput
-from components.predictor.faults import RequestError, shown
+from components.predictor.faults import RequestError, RowError, shown
 from components.rows import MISSING_INTEGER, MISSING_STRING, marker
 
 Array = np.ndarray[Any, Any]
@@ -61,9 +61,9 @@ def is_missing(dtype: str, values: Array) -> Array:
     return np.isnan(values) if dtype == "float32" else np.asarray(values == marker(dtype), bool)
 
 
-def fault(i: ModelInput, row: int, says: str) -> RequestError:
+def fault(i: ModelInput, row: int, says: str) -> RowError:
     """An error that names row and feature."""
-    return RequestError(f"row {row}, feature '{i.name}': {says}")
+    return RowError(row, f"feature '{i.name}': {says}")
 
 
 def _floats(i: ModelInput, values: Sequence[Any]) -> Array:
@@ -103,7 +103,7 @@ def _integers(i: ModelInput, values: Sequence[Any]) -> Array:
         return np.array(values, np.int64)
     if not _INTEGERS.issuperset(map(type, values)):
         if not _NUMBERS.issuperset(map(type, values)):
-            raise _wrong_type(i, values, (int,))
+            raise _wrong_type(i, values, (int, float))
         # A column that had missing values once was float64 on the client's side: 3.0 is an integer.
         values = [_whole(i, row, value) if type(value) is float else value for row, value in enumerate(values)]
     for row, value in enumerate(values):
@@ -144,7 +144,10 @@ def _text(i: ModelInput, row: int, value: Any) -> bytes:
     if value is None:
         return MISSING_STRING
     if isinstance(value, dict) and value.keys() == {"b64"}:
-        value = from_base64(value["b64"], f"row {row}, feature '{i.name}'")
+        try:
+            value = from_base64(value["b64"], "")
+        except RequestError as error:
+            raise fault(i, row, str(error).removeprefix(": ")) from None
     if isinstance(value, str):
         return value.encode(errors="replace")
     if not isinstance(value, bytes):
@@ -171,7 +174,7 @@ def from_base64(value: Any, where: str) -> bytes:
         raise RequestError(f"{where}: not base64: {error}") from None
 
 
-def _wrong_type(i: ModelInput, values: Sequence[Any], allowed: tuple[type, ...]) -> RequestError:
+def _wrong_type(i: ModelInput, values: Sequence[Any], allowed: tuple[type, ...]) -> RowError:
     row, value = next(
         (row, value) for row, value in enumerate(values) if value is not None and type(value) not in allowed
     )

@@ -16,6 +16,16 @@ class RequestError(Exception):
         self.retry_after = retry_after
 
 
+class RowError(RequestError):
+    """One row's fault."""
+
+    def __init__(self, row: int, says: str) -> None:
+        """Args: row: its index. says: what is wrong with it, without saying which it is."""
+        super().__init__(f"row {row}{', ' if says.startswith('feature ') else ': '}{says}")
+        self.row = row
+        self.says = " ".join(says.splitlines())
+
+
 def overloaded(what: str) -> RequestError:
     """The answer when there is no room for a request."""
     return RequestError(f"overloaded: {what}; try again in a second, or add replicas", 503, retry_after=1)

@@ -61,8 +61,12 @@ class ColumnRequest:
     binary_outputs: bool = False
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, name: str = "the body") -> Any:
     """Parses JSON; NaN and Infinity, which JSON has not, are kept, so that the fault can be told with its row.
+
+    Args:
+        body: UTF-8.
+        name: of it, for messages.
 
     Raises:
         RequestError: no JSON.
@@ -79,7 +83,7 @@ def parse_json(body: bytes) -> Any:
             return parsed
         except (ValueError, RecursionError):
             pass
-    raise RequestError(f"the body is no JSON: {reason}" if body else "the body is empty; send JSON")
+    raise RequestError(f"{name} is no JSON: {reason}" if body else f"{name} is empty; send JSON")
 
 
 # ------------------------------------------------------------------------------------------------ protocol v1

@@ -23,7 +23,7 @@ def as_json(value: Any) -> bytes:
 
 def rows_of(outputs: Arrays, specs: Sequence[ModelOutput]) -> bytes:
     """Protocol v1: {"predictions": [{output: value, …}, …]}."""
-    return as_json({"predictions": _rows(outputs, specs)})
+    return as_json({"predictions": as_rows(outputs, specs)})
 
 
 def explanations_of(explanations: Sequence[Explanation], facts: Facts) -> bytes:
@@ -33,7 +33,7 @@ def explanations_of(explanations: Sequence[Explanation], facts: Facts) -> bytes:
     """
     listed = [
         {
-            "prediction": _rows(explanation.outputs, facts.outputs)[0],
+            "prediction": as_rows(explanation.outputs, facts.outputs)[0],
             "output": explanation.output,
             **({} if explanation.class_name is None else {"class": explanation.class_name}),
             "value": np.float32(explanation.value),
@@ -150,7 +150,8 @@ def model_metadata(facts: Facts) -> bytes:
     )
 
 
-def _rows(outputs: Arrays, specs: Sequence[ModelOutput]) -> list[dict[str, Any]]:
+def as_rows(outputs: Arrays, specs: Sequence[ModelOutput]) -> list[dict[str, Any]]:
+    """Gives the outputs row by row; numbers as numpy has them, for as_json."""
     names = [output.name for output in specs]
     columns = [_listed(outputs[output.name], output) for output in specs]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

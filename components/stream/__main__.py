@@ -1,0 +1,109 @@
+"""Decides a stream: `python -m components.stream --job <file>`, until SIGTERM."""
+
+import argparse
+import functools
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from components.errors import InputError, LockgateError
+from components.json_files import parse_record
+from components.kafka_clients import partitions
+from components.model_store import ModelStore
+from components.settings import Stream
+
+_SILENCE_SECONDS = 600.0  # a commit may wait that long for a broker
+
+
+class Job(BaseModel):
+    """What a stream's process is told; `python -m pipelines stream PROJECT --show-job` writes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Of the project, and of its model."""
+    store: str
+    """URI of the model store."""
+    stream: Stream
+    avro_schema: str = ""
+    """Content of stream.format.schema_file."""
+
+
+def main(arguments: list[str]) -> int:
+    """Decides until a signal comes; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m components.stream", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--job", type=Path, required=True, help="JSON: name, store, stream, avro_schema")
+    parser.add_argument(
+        "--instance", default=os.environ.get("LOCKGATE_INSTANCE", ""), help="names this process among the group's"
+    )
+    parser.add_argument("--port", type=int, default=8080, help="of /live, /ready, /metrics and /status")
+    parser.add_argument("--threads", type=int, default=1, help="inside one operation of TensorFlow; 0: one a core")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("lockgate").setLevel(given.log_level.upper())
+    # A process with id 1, as in a container, has no default for this signal.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory(prefix="lockgate-stream-") as folder:
+            _run(_read_job(given.job), given.instance, given.port, given.threads, Path(folder))
+    except LockgateError as error:
+        print(f"stream: {error.label}: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _read_job(path: Path) -> Job:
+    if not path.is_file():
+        raise InputError(f"job '{path}' is no file; `python -m pipelines stream PROJECT --show-job` writes one")
+    return parse_record(Job, path.read_bytes(), path, "write it again with `python -m pipelines stream --show-job`")
+
+
+def _run(job: Job, instance: str, port: int, threads: int, folder: Path) -> None:
+    from components.stream.decisions import Decider
+    from components.stream.health import Health
+    from components.stream.metrics import Figures
+    from components.stream.models import StoredModels
+    from components.stream.running import Running, patiently
+    from components.stream.scoring import EndpointScorer, Scorer
+
+    over = threading.Event()
+    stream = job.stream.named(job.name)
+    figures = Figures(stream)
+    health = Health(port, _SILENCE_SECONDS, figures.summary)
+    models = StoredModels(ModelStore(job.store, job.name), stream, folder, threads)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+
+    def first_scorer() -> Scorer:
+        return EndpointScorer(stream.endpoint, stream.endpoint_seconds) if stream.endpoint else models.load()
+
+    decider = Decider(stream, job.avro_schema)
+    scorer = patiently(first_scorer, over, health)
+    for topic in (stream.input_topic, stream.output_topic, stream.dead_letter_topic):
+        patiently(functools.partial(partitions, stream.servers, topic), over, health)
+    if scorer is None:
+        return
+    # A process has an id of its own on its machine; the first in a container has always the same.
+    name = instance or f"{socket.gethostname()}-{os.getpid()}"
+    logging.getLogger("lockgate").info(
+        "%s %s decides '%s' as '%s'; health and metrics on port %d",
+        *(scorer.name, scorer.version, stream.input_topic, name, health.port),
+    )
+    # What lives now lives on; a full collection need not walk through TensorFlow's modules.
+    gc.collect()
+    gc.freeze()
+    Running(stream, name, decider, scorer, models.take, health, figures, over).run()
+    models.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

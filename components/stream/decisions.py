@@ -1,0 +1,250 @@
+"""Micro-batches: messages become decisions and dead letters, records that go out in one transaction."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from components.predictor.faults import RowError
+from components.predictor.responses import as_json, as_rows
+from components.rows import Arrays
+from components.settings import Stream
+from components.stream.events import Event, Reader, Rejection, now_ms
+from components.stream.scoring import Scorer
+from components.stream.validation import Validator
+
+PREFIX = "lockgate-"
+"""Of the headers that are ours."""
+_MOST_REASON_BYTES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message to write."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    source: Any = None
+    """The message that it comes from; None: it comes from several."""
+    partition: int | None = None
+    """None: by the key."""
+
+
+@dataclass
+class Batch:
+    """What becomes of some messages."""
+
+    records: list[Record] = field(default_factory=list)
+    decided: list[Event] = field(default_factory=list)
+    outputs: Arrays = field(default_factory=dict)
+    """Of the decided events."""
+    rejections: list[Rejection] = field(default_factory=list)
+    dropped: list[Event] = field(default_factory=list)
+    """Duplicates that are not decided again."""
+
+
+class Enrichment(Protocol):
+    """Features that events do not bring, e.g. of a window over earlier events with the same key.
+
+    State follows the partitions, as they come and go between batches. What it must keep is written in the transaction
+    of the batch that changed it: only what is committed counts.
+    """
+
+    features: frozenset[str]
+    """Inputs of the model that it supplies."""
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """Prepares the state of partitions; their events come only afterwards."""
+        ...
+
+    def revoked(self, partitions: Iterable[int]) -> None:
+        """Forgets the state of partitions: somebody else has them now."""
+        ...
+
+    def enrich(self, events: Sequence[Event]) -> tuple[Arrays, list[Record]]:
+        """Gives its features for the valid events of a batch, [events], and the records that keep the state."""
+        ...
+
+    def committed(self) -> None:
+        """The transaction of the last `enrich` stands."""
+        ...
+
+    def aborted(self) -> None:
+        """The transaction of the last `enrich` never happened: its events come again."""
+        ...
+
+
+class Decider:
+    """Decides the events of one stream."""
+
+    def __init__(self, stream: Stream, avro_schema: str = "", enrichment: Enrichment | None = None) -> None:
+        """Takes how events are read.
+
+        Args:
+            stream: with every name filled in.
+            avro_schema: the writer's schema, where the format has one in a file.
+            enrichment: between validation and prediction.
+        """
+        self._stream = stream
+        self._enrichment = enrichment
+        self._reader = Reader(stream, avro_schema)
+        self._known_fields = {name for name in (stream.event_id, stream.event_time, *stream.pass_through) if name}
+        self._validators: dict[int, tuple[Scorer, Validator]] = {}
+        self._undeliverable: dict[tuple[int, int], list[str]] = {}
+        self.unknown_fields = 0
+        """Events so far with a field that is not known."""
+
+    def read(self, messages: Sequence[Any]) -> tuple[list[Event], list[Rejection]]:
+        """Reads messages.
+
+        Raises:
+            UnavailableError: a schema registry does not answer.
+        """
+        return self._reader.read(messages)
+
+    def undeliverable(self, message: Any, says: str) -> None:
+        """Notes that the broker does not take what comes of a message, which comes again."""
+        self._undeliverable.setdefault((message.partition(), message.offset()), []).append(says)
+
+    def settled(self) -> None:
+        """Forgets what was noted: the messages are committed."""
+        self._undeliverable.clear()
+
+    def decide(self, events: Sequence[Event], rejections: Sequence[Rejection], scorer: Scorer) -> Batch:
+        """Decides events, and makes dead letters of the others.
+
+        Raises:
+            UnavailableError: the model server does not answer.
+        """
+        batch = Batch(rejections=list(rejections))
+        if self._undeliverable:
+            events = self._without_undeliverable(events, batch)
+        validator = self._validator(scorer)
+        before = validator.unknown
+        valid, arrays, invalid = validator.check(events)
+        self.unknown_fields += validator.unknown - before
+        batch.rejections += invalid
+        if valid and self._enrichment:
+            added, records = self._enrichment.enrich(valid)
+            arrays |= added
+            batch.records += records
+        if valid:
+            self._predict(valid, arrays, scorer, batch)
+        batch.records += [self._dead_letter(rejection) for rejection in batch.rejections]
+        return batch
+
+    def _validator(self, scorer: Scorer) -> Validator:
+        held = self._validators.get(id(scorer))
+        if held is None or held[0] is not scorer:
+            supplied = self._enrichment.features if self._enrichment else frozenset()
+            inputs = [i for i in scorer.inputs if i.name not in supplied]
+            validator = Validator(inputs, self._known_fields, self._stream.unknown_fields == "reject")
+            held = (scorer, validator)
+            self._validators = {id(scorer): held}
+        return held[1]
+
+    def _without_undeliverable(self, events: Sequence[Event], batch: Batch) -> list[Event]:
+        kept = []
+        for event in events:
+            says = self._undeliverable.get((event.message.partition(), event.message.offset()))
+            if says is None:
+                kept.append(event)
+            else:
+                batch.rejections.append(Rejection(event.message, "undeliverable", says[0]))
+        return kept
+
+    def _predict(self, events: list[Event], arrays: Arrays, scorer: Scorer, batch: Batch) -> None:
+        while events:
+            try:
+                outputs = scorer.predict(arrays)
+                break
+            except RowError as error:
+                batch.rejections.append(Rejection(events[error.row].message, "refused", error.says))
+                events, arrays = _without(error.row, events, arrays)
+        else:
+            return
+        finite = np.ones(len(events), bool)
+        for output in scorer.outputs:
+            if output.dtype == "float32":
+                finite &= np.isfinite(outputs[output.name]).reshape(len(events), -1).all(1)
+                if not finite.all():
+                    says = f"the model gives no finite {output.name} for it; check its values"
+                    batch.rejections += [
+                        Rejection(events[row].message, "refused", says) for row in np.flatnonzero(~finite)
+                    ]
+                    events = [events[row] for row in np.flatnonzero(finite)]
+                    arrays = {name: values[finite] for name, values in arrays.items()}
+                    outputs = {name: values[finite] for name, values in outputs.items()}
+                    finite = np.ones(len(events), bool)
+        if events:
+            batch.decided, batch.outputs = events, outputs
+            batch.records += self._decisions(events, arrays, outputs, scorer)
+
+    def _decisions(self, events: Sequence[Event], arrays: Arrays, outputs: Arrays, scorer: Scorer) -> Iterable[Record]:
+        stream, decided_ms = self._stream, now_ms()
+        reasons = scorer.reasons(arrays) if stream.reasons else None
+        version = scorer.version.encode()
+        records = []
+        for index, (event, prediction) in enumerate(zip(events, as_rows(outputs, scorer.outputs), strict=True)):
+            message = event.message
+            decision = {
+                "event_id": event.id,
+                "model": scorer.name,
+                "version": scorer.version,
+                "prediction": prediction,
+                "event_time_ms": event.time_ms,
+                "decided_at_ms": decided_ms,
+                "source": {
+                    "topic": message.topic(),
+                    "partition": message.partition(),
+                    "offset": message.offset(),
+                },
+            }
+            if scorer.threshold is not None:
+                decision["threshold"] = scorer.threshold
+            if event.duplicate:
+                decision["duplicate"] = True
+            if reasons is not None:
+                decision["reasons"] = reasons[index]
+            if stream.pass_through:
+                decision["event"] = {name: event.fields.get(name) for name in stream.pass_through}
+            headers = [(f"{PREFIX}event-id", event.id.encode(errors="replace")), (f"{PREFIX}model-version", version)]
+            records.append(Record(stream.output_topic, message.key(), _spelled(decision), headers, message))
+        return records
+
+    def _dead_letter(self, rejection: Rejection) -> Record:
+        message, limit = rejection.message, self._stream.max_event_bytes
+        value, key = message.value(), message.key()
+        headers = [
+            (f"{PREFIX}reason", rejection.code.encode()),
+            (f"{PREFIX}message", rejection.says.encode(errors="replace")[:_MOST_REASON_BYTES]),
+            (f"{PREFIX}topic", message.topic().encode()),
+            (f"{PREFIX}partition", str(message.partition()).encode()),
+            (f"{PREFIX}offset", str(message.offset()).encode()),
+            (f"{PREFIX}timestamp-ms", str(message.timestamp()[1]).encode()),
+        ]
+        given = [(name, content) for name, content in message.headers() or [] if not name.startswith(PREFIX)]
+        refused = len(self._undeliverable.get((message.partition(), message.offset()), []))
+        if refused > (rejection.code == "undeliverable"):
+            limit = 0  # the dead letter was too large, too: the message's place must do
+        size = len(value or b"") + len(key or b"") + sum(len(name) + len(content or b"") for name, content in given)
+        if size > limit:
+            headers.append((f"{PREFIX}original-bytes", str(len(value or b"")).encode()))
+            value, key, given = (value or b"")[:limit], key if len(key or b"") <= limit // 2 else None, []
+        return Record(self._stream.dead_letter_topic, key, value, [*given, *headers], message)
+
+
+def _spelled(decision: dict[str, Any]) -> bytes:
+    try:
+        return as_json(decision)
+    except TypeError:
+        # What is passed through may be bytes, or an integer of more than 64 bits, which JSON's parsers do not take.
+        decision["event"] = {name: str(value) for name, value in decision["event"].items()}
+        return as_json(decision)
+
+
+def _without(row: int, events: list[Event], arrays: Arrays) -> tuple[list[Event], Arrays]:
+    return [*events[:row], *events[row + 1 :]], {name: np.delete(values, row) for name, values in arrays.items()}
