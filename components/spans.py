@@ -28,6 +28,9 @@ _FORMATS = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%d
 _WINDOW_END = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d))?)?)?")
 _NUMBER = "number"
 _SHOWN = 5
+KAFKA = "kafka://"
+"""How a source begins that is a topic."""
+_OFFSETS = "offsets "
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class SpanFile:
     span: str
     """E.g. 2013-09, 2013-09-01T05 or 0042; empty for a pattern without placeholders."""
     size: int
-    """In bytes."""
+    """In bytes; of a topic's partition, in messages."""
     version: str
     """Changes whenever the content does: a generation, an entity tag, or the time of the last change."""
 
@@ -52,6 +55,10 @@ def resolve(source: str, window: str) -> list[SpanFile]:
         DataRejectedError: no file matches, or a span inside the window is missing.
         UnavailableError: the storage does not answer.
     """
+    if source.startswith(KAFKA):
+        return _of_topic(source, window)
+    if window.startswith(_OFFSETS):
+        raise InputError(f"data.window '{window}' names offsets, but data.source '{source}' is no kafka:// topic")
     pattern = _Pattern(source)
     files = pattern.files()
     if not files:
@@ -100,6 +107,8 @@ def pinned_window(files: Sequence[SpanFile]) -> str:
 
     Spans with gaps between them become several ranges: 2013-01..2013-03,2013-05..2013-09.
     """
+    if files and files[0].uri.startswith(KAFKA):
+        return _OFFSETS + ",".join(file.version for file in files)
     spans = list(dict.fromkeys(file.span for file in files))
     if not spans or not spans[0]:
         return "all"
@@ -119,6 +128,15 @@ def listing_digest(files: Iterable[SpanFile]) -> str:
     for file in files:
         digest.update(f"{file.uri}\0{file.span}\0{file.size}\0{file.version}\n".encode())
     return digest.hexdigest()
+
+
+def _of_topic(source: str, window: str) -> list[SpanFile]:
+    """Gives a topic's partitions as if each were a file; its version is its offsets, its size the messages."""
+    from components import kafka_spans  # the client is not in every image
+
+    return [
+        SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in kafka_spans.resolve(source, window)
+    ]
 
 
 class _Pattern:

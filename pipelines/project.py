@@ -54,6 +54,14 @@ class LoadedProject:
         """Makes a relative path start at the project's folder; leaves URIs and absolute paths alone."""
         return location if "://" in location else str((self.folder / location).resolve())
 
+    def beside(self, name: str) -> str:
+        """Reads a file of the project that travels with a run, from the project's folder.
+
+        Raises:
+            InputError: it is not there, too large, or no UTF-8.
+        """
+        return _read(self.folder / name, f"{self.path}: '{name}'", [])
+
     @property
     def prediction_columns(self) -> list[str]:
         """The raw columns that evaluation needs beside a prediction: label, key, slices."""
@@ -132,24 +140,23 @@ def _read_beside(path: Path, document: CommentedMap, key: str, name: str | None)
     if name is None:
         return ""
     where, file = _position(path, document, (key,)), path.parent / name
+    return _read(file, f"{where}: {key}: '{name}'", [p.name for p in path.parent.iterdir()])
+
+
+def _read(file: Path, where: str, beside: Sequence[str]) -> str:
     if not file.is_file():
-        beside = [p.name for p in path.parent.iterdir()]
-        raise InputError(f"{where}: {key}: '{name}' is not beside it{_suggest(name, beside)}")
+        raise InputError(f"{where} is not beside it{_suggest(file.name, beside)}")
     if file.stat().st_size > MAX_FILE_BYTES:
         raise InputError(
-            f"{where}: {key}: '{name}' has {file.stat().st_size:,} bytes (limit: {MAX_FILE_BYTES:,}, as it travels as "
-            "an argument); make it smaller"
+            f"{where} has {file.stat().st_size:,} bytes (limit: {MAX_FILE_BYTES:,}, as it travels as an argument); "
+            "make it smaller"
         )
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}: {key}: '{name}' is not UTF-8 at byte {error.start}; save the file as UTF-8"
-        ) from None
+        raise InputError(f"{where} is not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     if "{{$" in text:
-        raise InputError(
-            f"{where}: {key}: '{name}' contains '{{{{$', which Kubeflow Pipelines would replace; write it differently"
-        )
+        raise InputError(f"{where} contains '{{{{$', which Kubeflow Pipelines would replace; write it differently")
     return text
 
 

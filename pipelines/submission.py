@@ -60,6 +60,8 @@ def prepare(
     arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in SECTIONS}
     arguments["tuning"] = _section(settings.selection)
     arguments["data"] |= {"source": source, "window": window}
+    if settings.data.kafka.format.schema_file:
+        arguments["data"]["kafka"]["avro_schema"] = project.beside(settings.data.kafka.format.schema_file)
     arguments["publication"] |= {"store": store_uri}
     arguments |= {
         "name": settings.name,

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +23,9 @@ from components.ingest_data.structure import Structure, check_structure
 from components.schema import columns, format_schema, parse_schema
 from components.settings import Data, Task
 from components.spans import SpanFile
+
+if TYPE_CHECKING:
+    from components.ingest_data.topics import TopicReader
 
 _SECONDS_BETWEEN_LINES = 2.0
 _LAYOUT = 1
@@ -47,10 +51,12 @@ def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
     """
     schema = parse_schema(schema_text) if schema_text.strip() else None
     files = spans.resolve(data.source, data.window)
-    reader = Reader(data)
+    is_topic = data.source.startswith(spans.KAFKA)
+    reader = _topic_reader(data) if is_topic else Reader(data)
     structure = check_structure(reader, files, task, columns(schema) if schema else {})
-    of_spans = f" of {spans.pinned_window(files)}" if files[0].span else ""
-    _print(f"{_counted(len(files), 'file')}{of_spans}, {_size(files)}: the structure is right")
+    of_spans = f" of {spans.pinned_window(files)}" if files[0].span or is_topic else ""
+    what, size = ("partition", _counted(sum(f.size for f in files), "offset")) if is_topic else ("file", _size(files))
+    _print(f"{_counted(len(files), what)}{of_spans}, {size}: the structure is right")
     if structure.dropped:
         _print(f"not in the schema, left out: {', '.join(structure.dropped)}")
     with whole(output) as folder:
@@ -63,6 +69,12 @@ def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
     shares = ", ".join(f"{split} {count:,} ({count / total:.1%})" for split, count in manifest.splits.items())
     _print(f"{total:,} rows: {shares}; digest {digest[:12]}")
     return manifest
+
+
+def _topic_reader(data: Data) -> "TopicReader":
+    from components.ingest_data.topics import TopicReader  # Kafka's client is for those who need it
+
+    return TopicReader(data)
 
 
 class _Rows:
@@ -79,7 +91,7 @@ class _Rows:
         self._labels = {split: LabelValues(split, task) for split in (TRAIN, EVAL)}
         self.counts: dict[str, int] = {}
 
-    def read(self, reader: Reader, files: Sequence[SpanFile]) -> list[SourceFile]:
+    def read(self, reader: "Reader | TopicReader", files: Sequence[SpanFile]) -> list[SourceFile]:
         """Reads all files into the splits, and checks what only all rows can tell."""
         types = {column.name: column.type for column in self._columns}
         schema = pa.schema([(name, types[name]) for name in self._kept])
@@ -101,7 +113,7 @@ class _Rows:
         return sources
 
     def _read_files(
-        self, reader: Reader, files: Sequence[SpanFile], writers: dict[str, PartWriter]
+        self, reader: "Reader | TopicReader", files: Sequence[SpanFile], writers: dict[str, PartWriter]
     ) -> list[SourceFile]:
         sources = []
         total = 0

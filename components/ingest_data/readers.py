@@ -136,7 +136,7 @@ class Reader:
         first_row = 1
         with _rejecting(file.uri, self.data.csv):
             for batch in raw:
-                yield _conformed(batch, columns, file.uri, first_row)
+                yield conformed(batch, columns, file.uri, first_row)
                 first_row += batch.num_rows
 
     def _parquet(self, path: Path, columns: list[Column]) -> Iterator[pa.RecordBatch]:
@@ -202,7 +202,12 @@ def file_format(uri: str, data: Data) -> FileFormat:
     )
 
 
-def _conformed(batch: pa.RecordBatch, columns: list[Column], uri: str, first_row: int) -> pa.RecordBatch:
+def conformed(batch: pa.RecordBatch, columns: list[Column], uri: str, first_row: int) -> pa.RecordBatch:
+    """Turns a batch into these columns, in this order and of these types.
+
+    Raises:
+        DataRejectedError: a value does not fit.
+    """
     arrays = []
     for column in columns:
         try:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from components.errors import DataRejectedError, InputError
 from components.ingest_data.conversions import column_of, fits
@@ -12,6 +13,9 @@ from components.ingest_data.readers import Reader, Shape, type_name
 from components.schema import Column
 from components.settings import Data, HashSplit, Task
 from components.spans import SpanFile
+
+if TYPE_CHECKING:
+    from components.ingest_data.topics import TopicReader
 
 _CONCURRENT_FILES = 16
 _SHOWN = 5
@@ -29,7 +33,9 @@ class Structure:
     """Columns of the first file that the schema does not know."""
 
 
-def check_structure(reader: Reader, files: Sequence[SpanFile], task: Task, schema: dict[str, Column]) -> Structure:
+def check_structure(
+    reader: "Reader | TopicReader", files: Sequence[SpanFile], task: Task, schema: dict[str, Column]
+) -> Structure:
     """Reads the headers and footers of all files and compares them with the schema.
 
     Args:
@@ -67,7 +73,9 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(known)}"
 
 
-def _structure(reader: Reader, first_file: SpanFile, first: Shape, task: Task, schema: dict[str, Column]) -> Structure:
+def _structure(
+    reader: "Reader | TopicReader", first_file: SpanFile, first: Shape, task: Task, schema: dict[str, Column]
+) -> Structure:
     data = reader.data
     named = {"task.label": [task.label], "data.key": data.key, "data.split": split_columns(data)}
     for setting, names in named.items():
@@ -83,7 +91,7 @@ def _structure(reader: Reader, first_file: SpanFile, first: Shape, task: Task, s
     return Structure(columns, kept, [name for name in extra if name not in kept])
 
 
-def _inferred(reader: Reader, file: SpanFile, names: Sequence[str]) -> list[Column]:
+def _inferred(reader: "Reader | TopicReader", file: SpanFile, names: Sequence[str]) -> list[Column]:
     """Gives columns that no schema describes, by a file's own types."""
     types = reader.inferred_types(file)
     columns = []
