@@ -1,0 +1,271 @@
+"""A stream of events: throughput, latency, and what kills do to it, beside a loop that does one event at a time.
+
+`.venvs/predictor/bin/python benchmarks/stream.py` after `make run`; with `kills` behind it that part alone. One member,
+pinned to the last core, decides the events of examples/flights in its own process; broker, producer and observer share
+the other cores.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from confluent_kafka import Consumer, Producer  # noqa: E402
+
+from components.model_store import ModelStore  # noqa: E402
+from components.settings import Stream  # noqa: E402
+from pipelines.kafka_broker import Broker, broker  # noqa: E402
+from tests import kafka  # noqa: E402
+from tests.stream.processes import Process, running, write_job  # noqa: E402
+
+STORE = ROOT / "examples" / "flights" / "models"
+PARTS = ("throughput", "latency", "naive", "kills")
+LAST_CORE = max(os.sched_getaffinity(0))
+PINNED = ("taskset", "-c", str(LAST_CORE))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--events", type=int, default=100_000, help="of the throughput")
+    parser.add_argument("--rate", type=int, default=2500, help="events a second, of the latency")
+    parser.add_argument("--seconds", type=int, default=30, help="of the latency")
+    parser.add_argument("--kill-events", type=int, default=200_000)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    given = parser.parse_args()
+    parts = given.parts or PARTS
+    rows = _rows()
+    figures: dict[str, Any] = {"load before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory(prefix="lockgate-benchmark-") as made, _elsewhere():
+        folder = Path(made)
+        with broker(folder / "broker", long_running=True) as started:
+            measures = {
+                "throughput": lambda: throughput(started, folder, rows, given.events),
+                "latency": lambda: latency(started, folder, rows, given.rate, given.seconds),
+                "naive": lambda: naive(started, folder, rows, given.events),
+                "kills": lambda: kills(started, folder, rows, given.kill_events, given.kills),
+            }
+            for name in parts:
+                figures[name] = measures[name]()
+                print(name, json.dumps(figures[name]), flush=True)
+    figures["load after"] = os.getloadavg()[0]
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=1))
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Leaves the last core to the member."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before - {LAST_CORE} or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def throughput(started: Broker, folder: Path, rows: list[dict[str, Any]], events: int) -> dict[str, Any]:
+    """All events are there before the member is: how many it decides in a second."""
+    stream = _settings(started)
+    _send(started, stream.input_topic, rows, 0, events)
+    with _member(folder, stream):
+        found = _observed(started, stream, events)
+    times = np.array([json.loads(message.value())["decided_at_ms"] for message, _ in found])
+    first, last = times.min(), times.max()
+    later = int((times > first).sum())
+    return {"events": events, "events per second": round(later / (last - first) * 1000)}
+
+
+def latency(started: Broker, folder: Path, rows: list[dict[str, Any]], rate: int, seconds: int) -> dict[str, Any]:
+    """Events come evenly: how long each takes until somebody who reads what is committed has its decision."""
+    stream = _settings(started)
+    with _member(folder, stream):
+        _send(started, stream.input_topic, rows, 0, 200)
+        _observed(started, stream, 200)
+        sender = threading.Thread(target=_send_evenly, args=(started, stream, rows, rate, seconds))
+        sender.start()
+        found = _observed(started, stream, rate * seconds + 200)
+        sender.join()
+    settled = [
+        received - json.loads(message.value())["event_time_ms"]
+        for message, received in found
+        if int(json.loads(message.value())["event_id"]) >= rate * 3  # the first seconds warm up
+    ]
+    p50, p99, most = np.quantile(settled, (0.5, 0.99, 1)).tolist()
+    return {"rate": rate, "events": len(settled), "p50 ms": p50, "p99 ms": p99, "longest ms": most}
+
+
+def naive(started: Broker, folder: Path, rows: list[dict[str, Any]], events: int) -> dict[str, Any]:
+    """The loop that one writes first: read one, predict one, write one, commit."""
+    stream = _settings(started)
+    events = min(events, 3000)
+    _send(started, stream.input_topic, rows, 0, events)
+    code = [*PINNED, sys.executable, __file__.replace("stream.py", "naive_stream.py")]
+    version = ModelStore(str(STORE), "flights").uri_of(str(ModelStore(str(STORE), "flights").latest()))
+    done = subprocess.run(
+        [*code, started.servers, stream.input_topic, stream.output_topic, version, str(events)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return {"events": events, "events per second": round(float(done.stdout))}
+
+
+def kills(started: Broker, folder: Path, rows: list[dict[str, Any]], events: int, count: int) -> dict[str, Any]:
+    """Two members and the broker are killed at random times while events come: each event must be decided once."""
+    stream = _settings(started, session_seconds=3, transaction_seconds=3)
+    job = write_job(folder / "job-kills.json", "flights", STORE, stream)
+    generator = random.Random(20)
+    began = time.monotonic()
+    victims: Counter[str] = Counter()
+    with running(job, "a", folder / "a.log") as first, running(job, "b", folder / "b.log") as second:
+        over = threading.Event()
+        sender = threading.Thread(target=_send_slowly, args=(started, stream, rows, events, count, over))
+        sender.start()
+        for _ in range(count):
+            time.sleep(generator.uniform(1, 8))
+            victim = generator.choice(["a", "b", "broker"])
+            victims[victim] += 1
+            if victim == "broker":
+                started.kill()
+                time.sleep(generator.uniform(0, 2))
+                started.start()
+            else:
+                process: Process = first if victim == "a" else second
+                process.kill()
+                time.sleep(generator.uniform(0, 2))
+                process.start()
+        over.set()
+        sender.join()
+        found = kafka.wait_for(started, stream.output_topic, events, 600)
+    ids = Counter(json.loads(message.value())["event_id"] for message in found)
+    return {
+        "events": events,
+        "kills": dict(victims),
+        "decisions": len(found),
+        "lost": events - len(ids),
+        "decided twice": sum(number > 1 for number in ids.values()),
+        "seconds": round(time.monotonic() - began),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- helpers
+
+
+def _rows() -> list[dict[str, Any]]:
+    store = ModelStore(str(STORE), "flights")
+    version = store.latest()
+    if version is None:
+        raise SystemExit("there is no model of examples/flights; run `make run` first")
+    inputs = {i["name"] for i in json.loads(Path(store.uri_of(version), "model", "spec.json").read_text())["inputs"]}
+    parts = sorted(ROOT.glob(f"runs/{store.card(version).run_name}/*/examples/eval/*.parquet"))
+    table = pq.read_table(parts[0]).slice(0, 20_000)
+    return [
+        {name: value for name, value in row.items() if name in inputs and value is not None}
+        for row in table.to_pylist()
+    ]
+
+
+def _settings(started: Broker, **changes: Any) -> Stream:
+    topics = {name: kafka.new_topic(started, 4) for name in ("input_topic", "output_topic", "dead_letter_topic")}
+    return Stream(servers=started.servers, group=topics["input_topic"], event_id="n", **topics, **changes)
+
+
+@contextlib.contextmanager
+def _member(folder: Path, stream: Stream) -> Iterator[None]:
+    job = write_job(folder / "job.json", "flights", STORE, stream)
+    with running(job, "one", folder / "member.log", *PINNED) as process:
+        yield
+        process.stop()
+
+
+def _send(started: Broker, topic: str, rows: list[dict[str, Any]], start: int, end: int) -> None:
+    messages = ({"key": str(n), "value": orjson.dumps({**rows[n % len(rows)], "n": n})} for n in range(start, end))
+    kafka.send(started, topic, messages)
+
+
+def _send_evenly(started: Broker, stream: Stream, rows: list[dict[str, Any]], rate: int, seconds: int) -> None:
+    producer = Producer({"bootstrap.servers": started.servers, "linger.ms": 0})
+    began = time.perf_counter()
+    for n in range(200, rate * seconds + 200):
+        producer.produce(stream.input_topic, orjson.dumps({**rows[n % len(rows)], "n": n}), key=str(n))
+        ahead = (n - 200) / rate - (time.perf_counter() - began)
+        if ahead > 0.001:
+            producer.poll(0)
+            time.sleep(ahead)
+    producer.flush()
+
+
+def _send_slowly(
+    started: Broker, stream: Stream, rows: list[dict[str, Any]], events: int, kills_due: int, over: threading.Event
+) -> None:
+    """Spreads events over the time of the kills; idempotent, so that the broker's kills double none of them here."""
+    producer = Producer(
+        {
+            "bootstrap.servers": started.servers,
+            "enable.idempotence": True,
+            "message.timeout.ms": 600_000,
+            "log_level": 0,
+        }
+    )
+    pause = kills_due * 8.0 / (events / 500)
+    for n in range(events):
+        while True:
+            try:
+                producer.produce(stream.input_topic, orjson.dumps({**rows[n % len(rows)], "n": n}), key=str(n))
+                break
+            except BufferError:
+                producer.poll(0.1)
+        if n % 500 == 499:
+            producer.poll(0)
+            over.wait(pause)
+    producer.flush()
+
+
+def _observed(started: Broker, stream: Stream, count: int) -> list[tuple[Any, float]]:
+    """Reads what is committed to the output until so many came; gives messages, and when each was here (ms)."""
+    observer = Consumer(
+        {
+            "bootstrap.servers": started.servers,
+            "group.id": f"observer-{stream.group}-{count}",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 5,
+        }
+    )
+    observer.subscribe([stream.output_topic])
+    found: list[tuple[Any, float]] = []
+    deadline = time.monotonic() + 600
+    while len(found) < count:
+        first = observer.poll(1)
+        if first is not None:
+            batch = [first, *observer.consume(5000, 0)]
+            now = time.time() * 1000
+            found += [(message, now) for message in batch if not message.error()]
+        assert time.monotonic() < deadline, f"{len(found)} of {count} decisions came"
+    observer.close()
+    return found
+
+
+if __name__ == "__main__":
+    main()
