@@ -190,6 +190,34 @@ def _run_here(
         raise typer.Exit(_exit_code(outcome.failed))
 
 
+@app.command()
+def stream(
+    project: ProjectArgument,
+    broker: Annotated[
+        str, typer.Option(help="Bootstrap servers, in place of stream.servers; local: run a broker on this machine.")
+    ] = "",
+    replay: Annotated[
+        float, typer.Option(min=0, help="Make so many events a second, of the last run's evaluation split.")
+    ] = 0.0,
+    port: Annotated[int, typer.Option(help="Of /live, /ready, /metrics and /status.")] = 8090,
+    instance: Annotated[str, typer.Option(help="Names this process among its group; for a second one here.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = ROOT / "runs",
+    show_job: Annotated[bool, typer.Option("--show-job", help="Print what a Deployment is told, and end.")] = False,
+    overrides: SetOption = None,
+) -> None:
+    """Decide the events of a Kafka topic, each exactly once, with the model in production."""
+    from pipelines import streaming
+
+    loaded = load_project(project, overrides or [])
+    told = streaming.job(loaded)
+    if broker:
+        told["stream"]["servers"] = broker
+    if show_job:
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    raise typer.Exit(streaming.run(told, port, instance, replay, runs, loaded.settings.task.label))
+
+
 def _from_environment(names: list[str]) -> dict[str, str]:
     for name in names:
         if name not in os.environ:

@@ -1,0 +1,98 @@
+"""The suite's optional components, rendered as an overlay takes them. Needs: the authoring environment, kubectl."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines import streaming
+from pipelines.environments import ROOT
+from pipelines.kind import manifests
+from pipelines.project import load_project
+
+COMPONENTS = ROOT / "manifests" / "suite" / "components"
+KIND = ROOT / "manifests" / "kind"
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The stream, its scaling and its monitoring, in an overlay with a job."""
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no `kubectl` on PATH")
+    folder = tmp_path_factory.mktemp("overlay")
+    components = [COMPONENTS / "stream", COMPONENTS / "stream" / "scaling", COMPONENTS / "stream" / "monitoring"]
+    manifests.kustomization(folder, [], components)
+    content = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (folder / "job.json").write_text(json.dumps(streaming.job(load_project(ROOT / "examples" / "flights"))))
+    content["configMapGenerator"] = [{"name": "lockgate-stream", "namespace": "lockgate", "files": ["job.json"]}]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return _render(folder)
+
+
+def _render(folder: Path) -> list[dict[str, Any]]:
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = [one for one in objects if one["kind"] == kind]
+    return found
+
+
+def test_the_stream_is_what_its_component_says(rendered: list[dict[str, Any]]) -> None:
+    assert sorted(one["kind"] for one in rendered) == [
+        *("ConfigMap", "Deployment", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject"),
+        "ServiceAccount",
+    ]
+    assert {one["metadata"]["namespace"] for one in rendered} == {"lockgate"}
+    deployment = _one(rendered, "Deployment")
+    pod = deployment["spec"]["template"]
+    job = _one(rendered, "ConfigMap")
+    assert {"name": "job", "configMap": {"name": job["metadata"]["name"]}} in pod["spec"]["volumes"]
+    assert json.loads(job["data"]["job.json"])["stream"]["input_topic"] == "flights.events"
+    labels = pod["metadata"]["labels"].items()
+    for selector in (
+        deployment["spec"]["selector"],
+        _one(rendered, "NetworkPolicy")["spec"]["podSelector"],
+        _one(rendered, "PodMonitor")["spec"]["selector"],
+    ):
+        assert selector["matchLabels"].items() <= labels
+    assert _one(rendered, "ScaledObject")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+
+
+def test_its_pods_are_restricted_and_hold_no_secret(rendered: list[dict[str, Any]]) -> None:
+    pod = _one(rendered, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    security = container["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"].keys() == {"memory"}
+    assert all(source["secretRef"]["optional"] for source in container["envFrom"])
+    assert [entry["name"] for entry in container["env"]] == ["LOCKGATE_INSTANCE"]
+
+
+def test_every_alert_has_its_paragraph(rendered: list[dict[str, Any]]) -> None:
+    text = (ROOT / "docs" / "streaming.md").read_text()
+    (group,) = _one(rendered, "PrometheusRule")["spec"]["groups"]
+    for rule in group["rules"]:
+        assert f"\n### {rule['alert']}\n" in text
+        assert rule["annotations"]["runbook"] == f"docs/streaming.md#{rule['alert'].lower()}"
+
+
+def test_the_broker_for_kind_renders() -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no `kubectl` on PATH")
+    objects = _render(KIND / "kafka")
+    assert sorted(one["kind"] for one in objects) == ["Namespace", "Service", "StatefulSet"]
+    pod = _one(objects, "StatefulSet")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["containers"][0]["image"].rpartition(":")[2] in (ROOT / "tools" / "kafka" / "pom.xml").read_text()
