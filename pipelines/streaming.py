@@ -61,6 +61,7 @@ def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Pat
     """
     stream = Stream.model_validate(told["stream"])
     console = Console(stderr=True, highlight=False)
+    split = _rows(told, runs) if replay else None
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockgate-stream-")))
         if stream.servers == LOCAL:
@@ -74,8 +75,8 @@ def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Pat
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
         path.write_text(json.dumps(told), encoding="utf-8")
-        if replay:
-            stack.enter_context(_replaying(stream, _rows(told, runs), replay, label))
+        if split:
+            stack.enter_context(_replaying(stream, split, replay, label))
         return _watch(_start(path, port, instance), port, console)
 
 
@@ -205,10 +206,23 @@ def _replay(stream: Stream, split: Path, rate: float, label: str, over: threadin
             for batch in pq.ParquetFile(part).iter_batches(_BATCH_ROWS):
                 for row in batch.to_pylist():
                     event = {name: value for name, value in row.items() if value is not None and name != label}
-                    producer.produce(stream.input_topic, json.dumps(event, default=str), key=str(sent))
+                    value = json.dumps(event, default=str)
+                    while not _produced(producer, stream.input_topic, value, str(sent)):
+                        if over.is_set():
+                            return
                     sent += 1
                     ahead = sent / rate - (time.monotonic() - began)
                     if ahead > 0.005:
                         producer.poll(0)
                         if over.wait(ahead):
                             return
+
+
+def _produced(producer: Any, topic: str, value: str, key: str) -> bool:
+    """Hands an event to the client; False: it holds so many that the broker has not taken yet."""
+    try:
+        producer.produce(topic, value, key=key)
+    except BufferError:
+        producer.poll(0.1)
+        return False
+    return True

@@ -133,6 +133,7 @@ class Decider:
             batch.records += records
         if valid:
             self._predict(valid, arrays, scorer, batch)
+        batch.rejections.sort(key=lambda rejection: (rejection.message.partition(), rejection.message.offset()))
         batch.records += [self._dead_letter(rejection) for rejection in batch.rejections]
         return batch
 

@@ -12,6 +12,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from components.errors import InputError
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: a client that goes away while it is answered is no fault of ours."""
+
+
 class Health:
     """What is known of the stream's state, served on a port."""
 
@@ -31,7 +36,7 @@ class Health:
         self._seen = time.monotonic()
         self._summary = summary
         try:
-            self._server = ThreadingHTTPServer(("", port), self._handler())
+            self._server = _Server(("", port), self._handler())
         except OSError as error:
             raise InputError(f"port {port} cannot be had: {error.strerror}; give another with --port") from error
         self.port: int = self._server.server_address[1]

@@ -11,7 +11,7 @@ import fastavro
 import numpy as np
 import pytest
 from confluent_kafka import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import InputError
@@ -188,6 +188,7 @@ def test_what_the_model_refuses_does_not_hold_up_others(scorer: LocalScorer) -> 
     assert letters(batch) == [("refused", "the model gives no finite probability for it; check its values")] * 4
 
 
+@settings(max_examples=30)  # of up to 31 calls of the model each
 @given(st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=5), st.floats(), st.booleans()), max_size=30))
 def test_every_event_is_decided_or_rejected_in_its_order(scorer: LocalScorer, values: list[Any]) -> None:
     batch = decide(scorer, *({"trip km": value, "visits": value} for value in values))
