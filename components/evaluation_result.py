@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from components.errors import InputError
 from components.json_files import parse_record
+from components.settings import TaskType
 
 EVALUATION = "evaluation.json"
 
@@ -53,7 +54,7 @@ class SliceResult(_Record):
 class Check(_Record):
     """One condition that the model must meet."""
 
-    kind: Literal["data", "threshold", "slices", "baseline", "production"]
+    kind: Literal["data", "threshold", "slices", "baseline", "production", "stability"]
     name: str
     """e.g. auc, auc of carrier slices, log_loss gain over the trivial baseline."""
     metric: str
@@ -64,6 +65,19 @@ class Check(_Record):
     ok: bool
     detail: str = ""
     """What a reader should know besides, e.g. the slices that failed."""
+
+
+class ClusterResult(_Record):
+    """The rows of one cluster."""
+
+    name: str
+    rows: int
+    silhouette: float | None
+    """Mean over those of its rows that were drawn for it; None: none was."""
+    commonest: str | None = None
+    """The label's most frequent value; None: there is no label, or no row."""
+    purity: float | None = None
+    """Share of that value."""
 
 
 class RocCurve(_Record):
@@ -85,16 +99,21 @@ class Confusion(_Record):
 class EvaluationResult(_Record):
     """How a model does, on which rows, and whether that is enough."""
 
-    task: Literal["binary", "multiclass", "regression"]
-    label: str
+    task: TaskType
+    label: str | None
+    """None: an unsupervised task without one."""
     rows: int
-    """Evaluated: predicted, and with a label."""
+    """Evaluated: predicted, and with a label, where there is one."""
     missing_labels: int
     """Rows without a label: left out."""
     rejected: int
     """Rows that the model could not take: left out."""
     threshold: float | None
-    """binary: the score from which a row counts as positive."""
+    """binary, anomaly_detection: the score from which a row counts as positive."""
+    expected_flagged: float | None = None
+    """anomaly_detection: share of the rows learned from that count as anomalies."""
+    clusters: list[ClusterResult] = []
+    """clustering: in their order."""
     confidence: float
     """Of the intervals."""
     metrics: Estimates

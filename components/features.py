@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.errors import InputError
 from components.json_files import parse_record
+from components.settings import UNSUPERVISED, TaskType
 
 FEATURES = "features.json"
 
@@ -45,28 +46,44 @@ class Feature(_Record):
 
 
 class Label(_Record):
-    """The label: a column of the transformed dataset, never an input of the model."""
+    """The label: a column of the transformed dataset, never an input of the model.
 
-    name: str
-    """Of the raw column and of the transformed one."""
-    kind: Literal["binary", "multiclass", "regression"]
-    """binary: float32, 1 is positive. multiclass: int64, the index in `classes`. regression: float32."""
+    An unsupervised task may have none. Its models learn from none either, so that rows may lack it.
+    """
+
+    name: str | None
+    """Of the raw column and of the transformed one; None: there is no label."""
+    kind: TaskType
+    """binary, anomaly_detection: float32, 1 is positive. multiclass: int64, the index in `classes`. regression:
+    float32. clustering: not in the transformed dataset."""
     classes: list[str] = []
-    """The values as text, by id. binary: negative, positive. regression: none."""
+    """The values as text, by id. binary, anomaly_detection: negative, positive. regression, clustering: none."""
     positive: str | None = None
-    """binary: which of the classes."""
+    """binary, anomaly_detection: which of the classes."""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the model learns from it."""
+        return self.kind not in UNSUPERVISED
+
+    @property
+    def column(self) -> str | None:
+        """Its column in the transformed dataset; None: it has none."""
+        return None if self.kind == "clustering" else self.name
 
     def encode(self, values: pa.Array) -> pa.Array:
         """Turns raw label values into the transformed ones.
 
         Returns:
-            float32 (binary, regression) or int64 (multiclass); null where the value is missing or no class.
+            float32 (binary, anomaly_detection, regression) or int64 (multiclass); null where the value is missing or
+            no class.
         """
+        assert self.name is not None  # whoever has values has a column
         if self.kind == "regression":
             numbers = pc.cast(values, pa.float32())
             return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float32()), numbers)
         ids = pc.index_in(class_names(values, self.name), value_set=pa.array(self.classes, pa.string()))
-        return pc.cast(ids, pa.float32() if self.kind == "binary" else pa.int64())
+        return pc.cast(ids, pa.int64() if self.kind == "multiclass" else pa.float32())
 
 
 class FeatureSpec(_Record):
@@ -77,7 +94,7 @@ class FeatureSpec(_Record):
     label: Label
 
 
-def class_names(values: pa.Array, column: str) -> pa.Array:
+def class_names(values: pa.Array, column: str | None) -> pa.Array:
     """Gives label values as text: whole numbers without a fraction, a missing value or "" as null.
 
     Raises:

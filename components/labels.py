@@ -9,11 +9,14 @@ from components.errors import InputError
 from components.features import class_names
 from components.settings import Task
 
+UNNAMED = ("normal", "anomaly")
+"""What an anomaly detector calls rows where no label names them."""
+
 _ALIKE = ({"true", "1"}, {"false", "0"})
 
 
 def positive_class(classes: Collection[str], task: Task) -> str:
-    """Tells which class of a binary label counts as positive: `task.positive`, else true or 1.
+    """Tells which class of a label with two counts as positive: `task.positive`, else true or 1.
 
     true and 1 (false and 0) mean the same, so that a YAML `true` finds a 1 in the data.
 
@@ -25,9 +28,10 @@ def positive_class(classes: Collection[str], task: Task) -> str:
         InputError: more than two classes, or none of them is positive.
     """
     if len(classes) > 2:
+        way_out = "" if task.is_unsupervised else "set task.type to multiclass, or "
         raise InputError(
-            f"label '{task.label}' has {len(classes)} values ({_listed(classes)}), a binary task takes 2; "
-            "set task.type to multiclass, or fix the source"
+            f"label '{task.label}' has {len(classes)} values ({_listed(classes)}), {task.described} takes 2; "
+            f"{way_out}fix the source"
         )
     wanted = _spellings(task.positive)
     found = [name for name in classes if name in wanted or name.lower() in wanted]
@@ -38,6 +42,30 @@ def positive_class(classes: Collection[str], task: Task) -> str:
             "set task.positive to the one that counts as positive"
         )
     return found[0]
+
+
+def two_classes(classes: Collection[str], task: Task) -> tuple[str, str]:
+    """Gives the negative and the positive class; one that does not occur has the name that it would have.
+
+    Args:
+        classes: see positive_class; of an anomaly_detection task there may be one, or none.
+        task: section `task` of pipeline.yaml.
+
+    Raises:
+        InputError: more than two classes, or it is not known which is positive.
+    """
+    if not classes and task.positive is None:
+        return UNNAMED
+    if task.is_unsupervised and len(classes) < 2:
+        wanted = _spellings(task.positive)
+        only = next(iter(classes), "")
+        if only in wanted or only.lower() in wanted:
+            return f"not {only}", only
+        positive = {"0": "1", "false": "true"}.get(only.lower()) if task.positive is None else str(task.positive)
+        if positive:
+            return only or f"not {positive}", positive
+    positive = positive_class(classes, task)
+    return next((name for name in classes if name != positive), f"not {positive}"), positive
 
 
 def distinct_classes(values: pa.Array | pa.ChunkedArray, task: Task) -> list[str]:

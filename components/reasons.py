@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from components.model_spec import ModelInput, ModelSpec
+from components.model_spec import ModelInput, ModelSpec, chosen_columns
 from components.reason_codes import reason_codes
 from components.rows import Arrays, marker
 from components.shapley import Array, Enumeration, Sample, mixed
@@ -41,6 +41,7 @@ class Reasoner:
         self._reference = reference
         self._most = most
         self._output = spec.outputs[0].name
+        self._label = spec.label
         players = len(spec.inputs)
         if 2**players <= _MOST_COALITIONS:
             self._game: Enumeration | Sample = Enumeration(players)
@@ -69,8 +70,9 @@ class Reasoner:
         coalitions = self._game.coalitions
         scores = self._predict(mixed(rows, self._reference, coalitions))[self._output].astype(np.float64)
         scores = scores.reshape(len(coalitions), -1, *scores.shape[1:])
-        if scores.ndim == 3:  # of the class that is predicted for the row, whose own values the last coalition has
-            scores = np.take_along_axis(scores, scores[-1].argmax(1)[None, :, None], axis=2)[:, :, 0]
+        if scores.ndim == 3:  # of the class or cluster that the row is taken for; the last coalition has its own values
+            chosen = chosen_columns(self._label, scores[-1])
+            scores = np.take_along_axis(scores, chosen[None, :, None], axis=2)[:, :, 0]
         with np.errstate(invalid="ignore"):
             return self._game.shares(scores).T
 

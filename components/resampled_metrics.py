@@ -7,12 +7,19 @@ times that each row was drawn, and a metric is computed from these counts for al
 5 ms. The tests hold every number against scikit-learn's for the same rows, drawn one by one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from components.predictions import CALIBRATION_BINS, SMALLEST_PROBABILITY, Array, Predictions, calibration_bins
-from components.settings import METRICS
+from components.predictions import (
+    CALIBRATION_BINS,
+    SMALLEST_PROBABILITY,
+    Array,
+    Predictions,
+    calibration_bins,
+    shares_up_to,
+)
+from components.resampled_clusterings import Clustering, stacked
 
 Statistic = Callable[[Array], Array]
 """Takes draws, row numbers [resamples, rows]; gives metrics [metrics, groups, resamples], NaN: undefined."""
@@ -22,18 +29,20 @@ EXACT = 2**62
 
 
 def statistic(predictions: Predictions, groups: Array, resolution: int = EXACT) -> Statistic:
-    """Prepares the metrics of `METRICS`, in that order, for resamples of these rows.
+    """Prepares the metrics of `metrics_of`, in that order, for resamples of these rows.
 
     Args:
         predictions: n rows.
         groups: int64 [n], the group of each row: 0, 1, … without gaps.
-        resolution: binary and multiclass: neighbouring scores of a group are tied until it has about so many.
+        resolution: of probabilities and scores: neighbouring scores of a group are tied until it has about so many.
     """
     match predictions.task.type:
-        case "binary":
+        case "binary" | "anomaly_detection":
             return _Binary(predictions, groups, resolution)
         case "multiclass":
             return _Multiclass(predictions, groups, resolution)
+        case "clustering":
+            return Clustering(predictions, groups)
         case _:
             return _Regression(predictions, groups)
 
@@ -138,6 +147,7 @@ class _Binary:
         self._log_loss = [mean(-np.log(probability)) for probability in clipped]
         self._brier = [mean(wide**2), mean((1 - wide) ** 2)]
         self._score = mean(wide)
+        self._task, self._quantiles = predictions.task, predictions.score_quantiles
 
     def __call__(self, draws: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -161,7 +171,21 @@ class _Binary:
             "recall": hits / positives,
             "f1": 2 * hits / (2 * hits + alarms + misses),
         }
-        return _stacked("binary", values)
+        if self._task.type == "anomaly_detection":
+            values |= {"flagged": (hits + alarms) / rows, "score_shift": self._score_shift(negative + positive, rows)}
+        return stacked(self._task, values)
+
+    def _score_shift(self, counts: Array, rows: Array) -> Array:
+        """Computes the largest distance to the distribution of the rows learned from, [resamples, groups]."""
+        if self._quantiles is None:
+            return np.full(rows.shape, np.nan)
+        at, below = shares_up_to(self._score, self._quantiles)
+        of_cell = rows[:, self._cells.group]
+        before = self._cells.below(counts, rows)
+        drawn = counts > 0
+        apart = np.maximum(np.abs((before + counts) / of_cell - at), np.abs(before / of_cell - below))
+        largest = np.maximum.reduceat(np.where(drawn, apart, 0.0), self._cells.group_starts, axis=1)
+        return np.where(rows > 0, largest, np.nan)
 
     def _calibration_gaps(self, negative: Array, positive: Array) -> Array:
         cells = self._cells
@@ -173,6 +197,7 @@ class _Multiclass:
     def __init__(self, predictions: Predictions, groups: Array, resolution: int) -> None:
         truth, scores, predicted = predictions.truth, predictions.scores, predictions.predicted
         self._classes, self._groups = len(predictions.classes), int(groups.max()) + 1
+        self._task = predictions.task
         undecided = np.zeros(len(truth), dtype=bool)
         self._rankings = [
             _Ranking(truth == label, _Cells(groups, scores[:, label], undecided, resolution))
@@ -218,7 +243,7 @@ class _Multiclass:
             "recall": _macro(hits / np.maximum(true, 1), occurs),
             "f1": _macro(2 * hits / np.maximum(true + taken, 1), occurs),
         }
-        return _stacked("multiclass", values)
+        return stacked(self._task, values)
 
     @staticmethod
     def _sums(draws: Array, key: Array, width: int, values: Array | None = None) -> Array:
@@ -233,6 +258,7 @@ class _Multiclass:
 
 class _Regression:
     def __init__(self, predictions: Predictions, groups: Array) -> None:
+        self._task = predictions.task
         errors = predictions.truth - predictions.scores
         self._order = np.lexsort((np.abs(errors), groups))
         self._starts = np.flatnonzero(_changes(groups[self._order]))
@@ -267,7 +293,7 @@ class _Regression:
             "median_absolute_error": self._medians(counts, rows),
             "quantile_loss": self._total(counts * self._pinball) / rows,
         }
-        return _stacked("regression", values)
+        return stacked(self._task, values)
 
     def _total(self, values: Array) -> Array:
         return np.add.reduceat(values, self._starts, axis=1)
@@ -296,9 +322,3 @@ def _nanmean(values: Array) -> Array:
 
 def _macro(values: Array, occurs: Array) -> Array:
     return np.where(occurs, values, 0).sum(axis=-1) / occurs.sum(axis=-1)
-
-
-def _stacked(task: str, values: Mapping[str, Array]) -> Array:
-    """Puts the metrics in their order: [metrics, groups, resamples]."""
-    ordered: Sequence[Array] = [values[name].T for name in METRICS[task]]
-    return np.stack(ordered)

@@ -134,14 +134,46 @@ class Data(Section):
 # ------------------------------------------------------------------------------------- task, validation
 
 
+TaskType = Literal["binary", "multiclass", "regression", "anomaly_detection", "clustering"]
+UNSUPERVISED = frozenset(("anomaly_detection", "clustering"))
+"""Types of task whose models learn from no label."""
+
+
 class Task(Section):
     """What is predicted."""
 
-    type: Literal["binary", "multiclass", "regression"]
-    label: Name
-    """The column to predict."""
+    type: TaskType
+    label: Name | None = None
+    """The column to predict. anomaly_detection, clustering: may be left out; it then only tells, in evaluation and in
+    model selection, how good a model is, and rows may lack it."""
     positive: str | int | bool | None = None
-    """binary: the label's value that counts as positive. Default: true or 1."""
+    """binary: the label's value that counts as positive; anomaly_detection: that of an anomaly. Default: true or 1."""
+
+    @model_validator(mode="after")
+    def _label_where_needed(self) -> Self:
+        if self.label is None and not self.is_unsupervised:
+            raise ValueError(
+                f"{self.described} learns from a label: name its column as label, or set type to "
+                f"{' or '.join(sorted(UNSUPERVISED))}, which need none"
+            )
+        if self.positive is not None and self.type == "clustering":
+            raise ValueError("a clustering task has no positive value; take positive out")
+        return self
+
+    @property
+    def is_unsupervised(self) -> bool:
+        """Whether models learn from no label."""
+        return self.type in UNSUPERVISED
+
+    @property
+    def described(self) -> str:
+        """For a message, e.g. a binary task."""
+        return f"{'an' if self.type.startswith('a') else 'a'} {self.type} task"
+
+    @property
+    def labels(self) -> list[str]:
+        """The label's column, if there is one."""
+        return [] if self.label is None else [self.label]
 
 
 class Comparison(Section):
@@ -336,6 +368,63 @@ class RandomForestModel(Section):
     """Share of the features that each split chooses from."""
 
 
+class IsolationForestModel(Section):
+    """Random trees that set rows apart; anomalies need few splits (Liu, Ting, Zhou, Isolation Forest, ICDM 2008).
+
+    By scikit-learn. A category counts by how rare it is.
+    """
+
+    kind: Literal["isolation_forest"]
+    trees: Annotated[int, Field(ge=1, le=1_000)] = 100
+    sample_rows: Annotated[int, Field(ge=2, le=4_096)] = 256
+    """Of a tree, drawn anew for each; more hide anomalies behind each other."""
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the features that a tree sees."""
+
+
+class AutoencoderModel(Section):
+    """A network that squeezes a row through few units and restores it; what it restores badly is an anomaly.
+
+    Numbers are standardized, categories restored as probabilities; the error of each feature counts relative to its
+    mean on rows that were learned from.
+    """
+
+    kind: Literal["autoencoder"]
+    hidden_units: list[PositiveInt] = [64, 32]
+    """From the features to the code; back again in the opposite order."""
+    code_units: PositiveInt | None = None
+    """Of the narrowest layer. Default: a third of the features, 2 at least."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of what is added to the standardized numbers while learning (Vincent et al., Extracting and
+    Composing Robust Features with Denoising Autoencoders, ICML 2008)."""
+    embedding_dim: PositiveInt | None = None
+    """Of a categorical feature. Default: min(50, 1.6 · categories ** 0.56)."""
+
+
+MOST_CLUSTERS = 1_000
+
+
+class KMeansModel(Section):
+    """Rows belong to the nearest of some centres (Lloyd, Least Squares Quantization in PCM, 1982), by scikit-learn.
+
+    Numbers are standardized, categories one-hot. Clusters are numbered by their size, the largest is 0.
+    """
+
+    kind: Literal["k_means"]
+    clusters: Annotated[int, Field(ge=2, le=MOST_CLUSTERS)] | None = None
+    """Default: tune_model tries 2 to max_clusters."""
+    max_clusters: Annotated[int, Field(ge=2, le=50)] = 10
+    """Tried at most, where clusters is not given."""
+    starts: PositiveInt = 10
+    """How often centres are drawn (k-means++); the best end is kept."""
+    batch_rows: PositiveInt | None = None
+    """Learns from so many rows at a time (Sculley, Web-Scale K-Means Clustering, WWW 2010). Default: from all, up to
+    100,000 rows; else 4,096."""
+    category_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the categories' columns, against those of standardized numbers."""
+
+
 def _as_integers(value: Any) -> Any:
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
@@ -361,9 +450,36 @@ class CustomModel(Section):
 
 
 Model = Annotated[
-    LinearModel | MlpModel | WideAndDeepModel | BoostedTreesModel | RandomForestModel | CustomModel,
+    LinearModel
+    | MlpModel
+    | WideAndDeepModel
+    | BoostedTreesModel
+    | RandomForestModel
+    | CustomModel
+    | IsolationForestModel
+    | AutoencoderModel
+    | KMeansModel,
     Field(discriminator="kind"),
 ]
+UNSUPERVISED_KINDS: Mapping[str, tuple[str, ...]] = {
+    "anomaly_detection": ("isolation_forest", "autoencoder"),
+    "clustering": ("k_means",),
+}
+"""Kinds of models that learn from no label, by type of task; all others are for any task with one."""
+
+
+def wrong_kind(key: str, model: Model, task: Task) -> str | None:
+    """Says what to do about a model, named by a key, that is not for a task; None: it is for it."""
+    of_type = next((name for name, kinds in UNSUPERVISED_KINDS.items() if model.kind in kinds), None)
+    if of_type == (task.type if task.is_unsupervised else None):
+        return None
+    known = [str(get_args(one.model_fields["kind"].annotation)[0]) for one in get_args(get_args(Model)[0])]
+    unsupervised = [kind for kinds in UNSUPERVISED_KINDS.values() for kind in kinds]
+    possible = UNSUPERVISED_KINDS.get(task.type) or [kind for kind in known if kind not in unsupervised]
+    return (
+        f"{key}: a task of type {task.type} has no '{model.kind}' (that is for "
+        f"{of_type or 'tasks that learn from a label'}); use {' or '.join(possible)}, or change task.type"
+    )
 
 
 class EarlyStopping(Section):
@@ -375,12 +491,18 @@ class EarlyStopping(Section):
 
 
 class Decision(Section):
-    """binary: from which probability on a row counts as positive. Unless it is given, rows held out decide."""
+    """binary: from which probability on a row counts as positive. Unless it is given, rows held out decide.
 
-    by: Literal["threshold", "max_f1", "cost", "precision", "recall"] = "threshold"
-    """threshold: as given. max_f1: the highest F1. cost: the lowest. precision, recall: the target is reached, and of
-    the other as much as there is."""
+    anomaly_detection: from which score on a row counts as an anomaly; all but threshold and contamination need labels.
+    """
+
+    by: Literal["threshold", "contamination", "max_f1", "cost", "precision", "recall"] | None = None
+    """threshold: as given. contamination: so many rows of the train split are anomalies. max_f1: the highest F1. cost:
+    the lowest. precision, recall: the target is reached, and of the other as much as there is. Default: threshold;
+    anomaly_detection: contamination."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    contamination: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """anomaly_detection: share of the train split's rows that count as anomalies."""
     false_positive_cost: Annotated[float, Field(ge=0)] = 1.0
     """by cost: of a row that counts as positive and is not."""
     false_negative_cost: Annotated[float, Field(ge=0)] = 1.0
@@ -393,6 +515,11 @@ class Decision(Section):
         if self.by in ("precision", "recall") and self.target is None:
             raise ValueError(f"by is {self.by}, so give target, e.g. 0.9")
         return self
+
+    @property
+    def looks_at_labels(self) -> bool:
+        """Whether the labels of some rows decide."""
+        return self.by not in (None, "threshold", "contamination")
 
 
 class Training(Section):
@@ -422,7 +549,7 @@ class Training(Section):
     @property
     def holds_out(self) -> bool:
         """Whether rows are held out."""
-        return bool(self.early_stopping) or self.calibration != "none" or self.decision.by != "threshold"
+        return bool(self.early_stopping) or self.calibration != "none" or self.decision.looks_at_labels
 
 
 # --------------------------------------------------------------------------------------------- tuning
@@ -455,8 +582,39 @@ def with_hyperparameters(model: Model, values: Mapping[str, Any]) -> Model:
     return type(model).model_validate({**model.model_dump(), **given})
 
 
-DEFAULT_CANDIDATES: list[Model] = [LinearModel(kind="linear"), MlpModel(), BoostedTreesModel(kind="boosted_trees")]
-SelectionMetric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
+def default_candidates(task: Task) -> list[Model]:
+    """Lists the models that compete where none is named."""
+    if task.type == "clustering":
+        return [KMeansModel(kind="k_means")]
+    if task.type == "anomaly_detection":
+        forest = IsolationForestModel(kind="isolation_forest")
+        # Without labels nothing tells which of two detectors is the better one.
+        return [forest, AutoencoderModel(kind="autoencoder")] if task.label else [forest]
+    return [LinearModel(kind="linear"), MlpModel(), BoostedTreesModel(kind="boosted_trees")]
+
+
+def each_count(candidates: list[Model]) -> list[Model]:
+    """Puts one candidate a number of clusters where a candidate leaves the number open."""
+    return [
+        one
+        for candidate in candidates
+        for one in (
+            [candidate.model_copy(update={"clusters": count}) for count in range(2, candidate.max_clusters + 1)]
+            if isinstance(candidate, KMeansModel) and candidate.clusters is None
+            else [candidate]
+        )
+    ]
+
+
+SelectionMetric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae", "silhouette"]
+SELECTION_METRICS: Mapping[str, tuple[SelectionMetric, ...]] = {
+    "binary": ("log_loss", "brier", "auc", "accuracy"),
+    "multiclass": ("log_loss", "brier", "auc", "accuracy"),
+    "regression": ("rmse", "mae"),
+    "anomaly_detection": ("auc",),
+    "clustering": ("silhouette",),
+}
+"""By type of task; the first is the default."""
 
 
 class Tuning(Section):
@@ -464,7 +622,7 @@ class Tuning(Section):
 
     candidates: list[Model] = []
     """Kinds of models, with the hyperparameters to start from. Default: section model alone; without one linear, mlp
-    and boosted_trees."""
+    and boosted_trees; anomaly_detection: isolation_forest and, with a label, autoencoder; clustering: k_means."""
     trials: Annotated[int, Field(ge=0)] = 0
     """Models with other hyperparameters that are tried besides the candidates as they stand."""
     seconds: Annotated[float, Field(gt=0)] | None = None
@@ -472,7 +630,8 @@ class Tuning(Section):
     search: dict[str, dict[Name, Range | list[Any]]] = {}
     """By kind of model, hyperparameters and where they are drawn from; default: what the kind proposes."""
     metric: SelectionMetric | None = None
-    """Default: log_loss, or rmse for a regression."""
+    """Default: log_loss; regression: rmse; anomaly_detection: auc; clustering: silhouette (Rousseeuw, Silhouettes,
+    1987), on 3,000 rows at most."""
     folds: Annotated[int, Field(ge=2, le=20)] | None = None
     """Cross-validation with so many folds; default: one part of the train split is held out."""
     validation_fraction: Fraction = 0.2
@@ -537,13 +696,46 @@ ClassMetric = Literal[
     "f1",
 ]
 NumberMetric = Literal["rmse", "mae", "r2", "median_absolute_error", "quantile_loss"]
-MetricName = Literal[ClassMetric, NumberMetric]
-METRICS: Mapping[str, tuple[str, ...]] = {
+AnomalyMetric = Literal["auc", "pr_auc", "precision", "recall", "f1"]
+ScoreMetric = Literal["flagged", "score_shift"]
+"""Of an anomaly_detection task, without labels, too."""
+LabelledClusterMetric = Literal["adjusted_rand", "v_measure", "homogeneity", "completeness"]
+ClusterMetric = Literal["silhouette", "davies_bouldin", "calinski_harabasz", "largest_cluster", "smallest_cluster"]
+MetricName = Literal[ClassMetric, NumberMetric, ScoreMetric, LabelledClusterMetric, ClusterMetric]
+_METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": get_args(ClassMetric),
     "multiclass": get_args(ClassMetric),
     "regression": get_args(NumberMetric),
+    "anomaly_detection": get_args(ScoreMetric),
+    "clustering": get_args(ClusterMetric),
 }
-"""By type of task."""
+_WITH_LABEL: Mapping[str, tuple[str, ...]] = {
+    "anomaly_detection": get_args(AnomalyMetric),
+    "clustering": get_args(LabelledClusterMetric),
+}
+
+
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """Lists the metrics of a task: those by labels, where there are some, come first."""
+    return (*(_WITH_LABEL.get(task.type, ()) if task.label else ()), *_METRICS[task.type])
+
+
+NEUTRAL_METRICS = frozenset(("flagged", "largest_cluster", "smallest_cluster"))
+"""Of which neither more nor less is better."""
+
+
+def gain_metric(task: Task) -> str:
+    """Gives the metric in which the trivial baseline is beaten, unless the settings name another."""
+    if task.type == "anomaly_detection":
+        return "auc" if task.label else "score_shift"
+    if task.type == "clustering":
+        return "adjusted_rand" if task.label else "silhouette"
+    return "rmse" if task.type == "regression" else "log_loss"
+
+
+def lead_metric(task: Task) -> str:
+    """Gives the metric in which production is compared, unless the settings name another; the first in a reason."""
+    return "auc" if task.type == "binary" else gain_metric(task)
 
 
 class Threshold(Section):
@@ -568,10 +760,14 @@ class SliceThreshold(Threshold):
 
 
 class Gain(Section):
-    """How much better than the trivial baseline (the training prior, or mean) the model must be."""
+    """How much better than the trivial baseline (the training prior, or mean) the model must be.
+
+    anomaly_detection: than the same score for every row; clustering: than one cluster.
+    """
 
     metric: MetricName | None = None
-    """Default: log_loss, or rmse for a regression."""
+    """Default: log_loss; regression: rmse; anomaly_detection: auc, without labels score_shift; clustering:
+    adjusted_rand, without labels silhouette."""
     min_gain: Annotated[float, Field(ge=0)] = 0.0
     """In the metric's unit; 0: better, by however little."""
 
@@ -580,9 +776,12 @@ class Regression(Section):
     """How much worse than the model in production, on the same rows, the model may be."""
 
     metric: MetricName | None = None
-    """Default: auc for binary, log_loss for multiclass, rmse for regression."""
+    """Default: auc for binary, log_loss for multiclass, else as for the baseline; anomaly_detection without labels:
+    none, but both must order rows alike, see min_rank_agreement."""
     tolerance: Annotated[float, Field(ge=0)] = 0.005
     """In the metric's unit."""
+    min_rank_agreement: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """anomaly_detection without labels: smallest rank correlation (Spearman) of both models' scores."""
 
 
 class Bootstrap(Section):
@@ -598,8 +797,8 @@ class Evaluation(Section):
     """What a model must reach to pass the gate."""
 
     decision_threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["model", "max_f1"] = "model"
-    """binary: the score from which a row counts as positive. model: what training.decision chose; max_f1: chosen on the
-    eval split."""
+    """binary, anomaly_detection: the score from which a row counts as positive. model: what training.decision chose;
+    max_f1: chosen on the eval split, by its labels."""
     thresholds: list[Threshold] = []
     slices: list[Annotated[list[Name], Field(min_length=1)]] = []
     """Columns, or crosses of columns, by whose values the metrics are also computed."""
@@ -613,6 +812,9 @@ class Evaluation(Section):
     bootstrap: Bootstrap = Bootstrap()
     quantile: Fraction = 0.5
     """quantile_loss: of which quantile."""
+    max_flagged_shift: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """anomaly_detection without labels: how far the share of eval rows that count as anomalies may lie from that of the
+    rows learned from; chance is allowed for."""
 
 
 def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -624,13 +826,22 @@ def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tupl
         ("production",): evaluation.production.metric,
     }
     for (key, *index), metric in named.items():
-        if metric is not None and metric not in METRICS[task.type]:
+        bounds = str(key).endswith("thresholds")
+        possible = [name for name in metrics_of(task) if bounds or name not in NEUTRAL_METRICS]
+        if metric is not None and metric not in possible:
             place = f"{key}[{index[0]}]" if index else key
+            unlabelled = "" if task.label else " without a label"
+            gain = " to be better in" if metric in metrics_of(task) else ""
             yield (
                 ("evaluation", str(key), *index, "metric"),
-                f"evaluation.{place}.metric: a {task.type} task has no '{metric}'; use one of "
-                f"{', '.join(METRICS[task.type])}",
+                f"evaluation.{place}.metric: {task.described}{unlabelled} has no '{metric}'{gain}; use one of "
+                f"{', '.join(possible)}",
             )
+    if evaluation.decision_threshold == "max_f1" and task.is_unsupervised and not task.label:
+        yield (
+            ("evaluation", "decision_threshold"),
+            "evaluation.decision_threshold: max_f1 needs labels; name task.label, or set it to model",
+        )
     computed = [set(names) for names in evaluation.slices]
     for number, bound in enumerate(evaluation.slice_thresholds):
         for position, names in enumerate(bound.slices):
@@ -1200,8 +1411,47 @@ class Project(Section):
     @property
     def selection(self) -> Tuning:
         """Section `tuning` with its candidates named."""
-        candidates = self.tuning.candidates or ([self.model] if self.model else DEFAULT_CANDIDATES)
-        return self.tuning.model_copy(update={"candidates": candidates})
+        named = self.tuning.candidates or ([self.model] if self.model else default_candidates(self.task))
+        return self.tuning.model_copy(update={"candidates": each_count(named)})
+
+    def task_faults(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yields the settings that do not fit the type of the task: where, and what to do."""
+        task, tuning, training = self.task, self.tuning, self.training
+        if self.model and (fault := wrong_kind("model.kind", self.model, task)):
+            yield ("model", "kind"), fault
+        for index, candidate in enumerate(tuning.candidates):
+            if fault := wrong_kind(f"tuning.candidates[{index}].kind", candidate, task):
+                yield ("tuning", "candidates", index, "kind"), fault
+        if tuning.metric and tuning.metric not in SELECTION_METRICS[task.type]:
+            yield (
+                ("tuning", "metric"),
+                f"tuning.metric: {task.described} is not compared by '{tuning.metric}'; use one of "
+                f"{', '.join(SELECTION_METRICS[task.type])}",
+            )
+        yield from self._faults_of_decision()
+        if not task.is_unsupervised:
+            return
+        if task.type == "anomaly_detection" and not task.label and (len(tuning.candidates) > 1 or tuning.trials):
+            yield (
+                ("tuning", "candidates" if len(tuning.candidates) > 1 else "trials"),
+                "tuning: without a label nothing tells which anomaly detector is better; name task.label, or name one "
+                "model in section model and no trials",
+            )
+        for name in ("calibration", "class_weight"):
+            if getattr(training, name) != "none":
+                yield (
+                    ("training", name),
+                    f"training.{name}: {task.described} learns from no label and gives no probabilities; set it to "
+                    "none",
+                )
+
+    def _faults_of_decision(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        task, by = self.task, self.training.decision.by
+        where = ("training", "decision", "by")
+        if by == "contamination" and task.type != "anomaly_detection":
+            yield where, f"training.decision.by: contamination is for anomaly_detection, not for {task.described}"
+        if self.training.decision.looks_at_labels and task.type == "anomaly_detection" and not task.label:
+            yield where, f"training.decision.by: {by} needs labels; name task.label, or set it to contamination"
 
     @model_validator(mode="after")
     def _store_within_reach(self) -> Self:

@@ -67,7 +67,7 @@ class LoadedProject:
         """The raw columns that evaluation needs beside a prediction: label, key, slices."""
         settings = self.settings
         slices = [column for group in settings.evaluation.slices for column in group]
-        return list(dict.fromkeys([settings.task.label, *settings.data.key, *slices]))
+        return list(dict.fromkeys([*settings.task.labels, *settings.data.key, *slices]))
 
 
 def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
@@ -91,7 +91,7 @@ def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
     project = LoadedProject(
         path, settings, schema_text, _read_beside(path, document, "user_module", settings.user_module)
     )
-    found = list(evaluation_faults(settings.task, settings.evaluation))
+    found = [*settings.task_faults(), *evaluation_faults(settings.task, settings.evaluation)]
     if schema_text:
         found += _disagreements(settings, parse_schema(schema_text))
     if found:
@@ -270,7 +270,8 @@ def _disagreements(settings: Project, schema: Schema) -> Iterator[tuple[Location
         if name not in known:
             yield where, f"column '{name}' is not in the schema{_suggest(name, known) or '; add it to the schema'}"
 
-    yield from unknown(("task", "label"), settings.task.label)
+    for name in settings.task.labels:
+        yield from unknown(("task", "label"), name)
     for index, name in enumerate(settings.data.key):
         yield from unknown(("data", "key", index), name)
     split = settings.data.split

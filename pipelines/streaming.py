@@ -48,7 +48,7 @@ def job(project: LoadedProject) -> dict[str, Any]:
     }
 
 
-def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Path, label: str) -> int:
+def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Path, label: str | None) -> int:
     """Decides until Ctrl-C; gives the exit code.
 
     Args:
@@ -57,7 +57,7 @@ def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Pat
         instance: names the stream's process among its group; empty: by the machine and the process.
         replay: events a second that are made of a run's evaluation split; 0: none.
         runs: folder of the runs.
-        label: column that no event has.
+        label: column that no event has; None: there is none.
     """
     stream = Stream.model_validate(told["stream"])
     console = Console(stderr=True, highlight=False)
@@ -182,7 +182,7 @@ def _rows(told: Mapping[str, Any], runs: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _replaying(stream: Stream, split: Path, rate: float, label: str) -> Iterator[None]:
+def _replaying(stream: Stream, split: Path, rate: float, label: str | None) -> Iterator[None]:
     """Writes rows as events while the block goes on, over and over."""
     over = threading.Event()
     thread = threading.Thread(target=_replay, args=(stream, split, rate, label, over), name="replay", daemon=True)
@@ -194,7 +194,7 @@ def _replaying(stream: Stream, split: Path, rate: float, label: str) -> Iterator
         thread.join(5)
 
 
-def _replay(stream: Stream, split: Path, rate: float, label: str, over: threading.Event) -> None:
+def _replay(stream: Stream, split: Path, rate: float, label: str | None, over: threading.Event) -> None:
     from confluent_kafka import Producer
 
     from components.kafka_clients import properties

@@ -4,13 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from components.errors import InputError
-from components.evaluate_model.metrics import GAIN_METRIC, Values
+from components.evaluate_model.metrics import Values
 from components.evaluate_model.observations import Rejections
 from components.evaluation_result import Check, Estimates
-from components.predictions import HIGHER_IS_BETTER, LEAD_METRIC, Array, Predictions
-from components.settings import Evaluation, Gain, Regression, SliceThreshold, Task, Threshold, evaluation_faults
+from components.predictions import HIGHER_IS_BETTER, Array, Predictions
+from components.settings import (
+    Evaluation,
+    Gain,
+    Regression,
+    SliceThreshold,
+    Task,
+    Threshold,
+    evaluation_faults,
+    gain_metric,
+    lead_metric,
+)
 from components.slices import Partition
 
 REJECTED_ROWS = "rows rejected by the model"
@@ -50,7 +61,7 @@ def require_metrics(task: Task, evaluation: Evaluation) -> None:
 def check_data(candidate: Predictions) -> list[Check]:
     """Checks that the rows can tell a good model from a bad one; lists only what fails."""
     found = []
-    if candidate.task.type != "regression" and len(np.unique(candidate.truth)) < 2:
+    if candidate.task.label and candidate.task.type != "regression" and len(np.unique(candidate.truth)) < 2:
         only = candidate.classes[int(candidate.truth[0])]
         found.append(
             Check(
@@ -64,6 +75,8 @@ def check_data(candidate: Predictions) -> list[Check]:
             )
         )
     if len(candidate) > 1 and (candidate.scores == candidate.scores[0]).all():
+        is_cluster = candidate.task.type == "clustering"
+        look = "at the sizes of the clusters" if is_cluster else "at the loss"
         found.append(
             Check(
                 kind="data",
@@ -72,7 +85,7 @@ def check_data(candidate: Predictions) -> list[Check]:
                 value=1,
                 bound="≥ 2",
                 ok=False,
-                detail=f"all {len(candidate):,} rows get the same prediction; look at the loss in the training report",
+                detail=f"all {len(candidate):,} rows get the same prediction; look {look} in the training report",
             )
         )
     return found
@@ -136,7 +149,7 @@ def check_slices(thresholds: Sequence[SliceThreshold], tables: Sequence[SliceTab
 
 def check_gain(gain: Gain, task: Task, metrics: Estimates, baseline: Values) -> Check:
     """Requires that the model beats the trivial baseline by more than `min_gain`."""
-    metric = gain.metric or GAIN_METRIC[task.type]
+    metric = gain.metric or gain_metric(task)
     value = _improvement(metric, metrics[metric].value, baseline[metric])
     return Check(
         kind="baseline",
@@ -149,11 +162,58 @@ def check_gain(gain: Gain, task: Task, metrics: Estimates, baseline: Values) -> 
     )
 
 
+def check_flagged(candidate: Predictions, max_shift: float) -> list[Check]:
+    """Without labels: checks that as many rows count as anomalies as among those learned from, but for chance.
+
+    Args:
+        candidate: of an anomaly_detection task; of others nothing is checked.
+        max_shift: how far the shares may lie apart, besides three standard errors.
+    """
+    expected = candidate.expected_flagged
+    if candidate.task.label or expected is None:
+        return []
+    flagged = float(candidate.predicted.mean())
+    bound = max_shift + 3 * np.sqrt(expected * (1 - expected) / len(candidate))
+    return [
+        Check(
+            kind="stability",
+            name="rows that count as anomalies, against those learned from",
+            metric="flagged",
+            value=flagged - expected,
+            bound=f"within ± {figure(bound)}",
+            ok=abs(flagged - expected) <= bound,
+            detail=f"{100 * flagged:.1f} % are flagged, {100 * expected:.1f} % of those learned from (allowed: "
+            f"{100 * bound:.1f} points apart)",
+        )
+    ]
+
+
+def is_judged_by_ranks(regression: Regression, task: Task) -> bool:
+    """Tells whether production is compared by the order of rows, as without labels no metric tells which is better."""
+    return task.type == "anomaly_detection" and not task.label and regression.metric is None
+
+
+def check_ranks(regression: Regression, candidate: Predictions, production: Predictions) -> Check:
+    """Requires that both models order rows alike (Spearman's rank correlation)."""
+    agreement = float(stats.spearmanr(candidate.scores, production.scores).statistic) if len(candidate) > 1 else np.nan
+    known = None if np.isnan(agreement) else agreement
+    return Check(
+        kind="stability",
+        name="order of the rows, against production",
+        metric="rank_agreement",
+        value=known,
+        bound=f"≥ {figure(regression.min_rank_agreement)}",
+        ok=known is not None and known >= regression.min_rank_agreement,
+        detail=f"the rank correlation with production's scores is {figure(known)} (allowed: at least "
+        f"{figure(regression.min_rank_agreement)})",
+    )
+
+
 def check_production(
     regression: Regression, task: Task, metrics: Estimates, production: Values, difference: Estimates
 ) -> Check:
     """Requires that the model is not worse than production by more than the tolerance."""
-    metric = regression.metric or LEAD_METRIC[task.type]
+    metric = regression.metric or lead_metric(task)
     value = _improvement(metric, metrics[metric].value, production[metric])
     return Check(
         kind="production",

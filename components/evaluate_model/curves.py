@@ -19,9 +19,9 @@ Histogram = dict[str, Any]
 
 
 def roc_curve(predictions: Predictions) -> RocCurve | None:
-    """Traces true over false positive rates; None: not a binary task, or one class."""
+    """Traces true over false positive rates; None: no task with a positive class, or only one class is known."""
     truth, scores = predictions.truth, predictions.scores
-    if predictions.task.type != "binary" or not truth.any() or truth.all():
+    if predictions.task.type not in ("binary", "anomaly_detection") or not truth.any() or truth.all():
         return None
     fpr, tpr, thresholds = sklearn_metrics.roc_curve(truth, scores)
     # scikit-learn starts at infinity, which KFP's JSON cannot hold.
@@ -52,19 +52,22 @@ def calibration(predictions: Predictions) -> list[Point]:
 
 
 def score_histograms(predictions: Predictions) -> list[Histogram]:
-    """Distributes the probability of the positive class (binary) or of the likeliest one, by what came true."""
+    """Distributes the probability of the positive class, or of the likeliest one, or the score, by what came true."""
+    if not predictions.task.label:
+        return [_histogram("rows", predictions.scores, (0.0, 1.0))]
     hits, confidence = _confidence(predictions)
     names = (
         [f"{predictions.task.label} = {name}" for name in predictions.classes]
-        if predictions.task.type == "binary"
+        if predictions.task.type in ("binary", "anomaly_detection")
         else ["wrong", "right"]
     )
     return [_histogram(name, confidence[hits == bool(value)], (0.0, 1.0)) for value, name in enumerate(names)]
 
 
 def confusion(predictions: Predictions) -> Confusion | None:
-    """Counts what each class was taken for; None: a regression, or too many classes to look at."""
-    if predictions.task.type == "regression" or len(predictions.classes) > _LARGEST_CONFUSION:
+    """Counts what each class was taken for; None: there are no classes, or too many to look at."""
+    task = predictions.task
+    if task.label is None or task.type in ("regression", "clustering") or len(predictions.classes) > _LARGEST_CONFUSION:
         return None
     labels = range(len(predictions.classes))
     counts = sklearn_metrics.confusion_matrix(
@@ -97,7 +100,7 @@ def by_predicted(predictions: Predictions) -> list[tuple[float, ...]]:
 
 
 def _confidence(predictions: Predictions) -> tuple[Array, Array]:
-    if predictions.task.type == "binary":
+    if predictions.task.type in ("binary", "anomaly_detection"):
         return predictions.truth, predictions.scores
     return predictions.truth == predictions.predicted, predictions.scores.max(axis=1)
 

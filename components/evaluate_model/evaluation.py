@@ -1,7 +1,6 @@
 """Measures a model and decides whether it may be published."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,17 @@ from components.evaluate_model.metrics import Values, measure, measure_classes
 from components.evaluate_model.observations import Observations, observe
 from components.evaluate_model.page import page
 from components.evaluate_model.reasons import reason
-from components.evaluation_result import Estimate, Estimates, EvaluationResult, SliceResult, write_evaluation
+from components.evaluation_result import (
+    ClusterResult,
+    Estimate,
+    Estimates,
+    EvaluationResult,
+    SliceResult,
+    write_evaluation,
+)
 from components.predictions import Array, Predictions
 from components.resampled_metrics import points, statistic
-from components.settings import METRICS, Bootstrap, Evaluation, Task
+from components.settings import Bootstrap, Evaluation, Task, metrics_of
 from components.slices import Partition, partitions
 
 MAX_SLICES = 1000
@@ -74,9 +80,12 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
         *checks.check_thresholds(evaluation.thresholds, metrics),
         *sliced.checks,
         checks.check_gain(evaluation.baseline, task, metrics, baseline),
+        *checks.check_flagged(candidate, evaluation.max_flagged_shift),
     ]
     production_metrics, difference = _compared(production, point, drawn, evaluation.bootstrap)
-    if production_metrics:
+    if production and checks.is_judged_by_ranks(evaluation.production, task):
+        found.append(checks.check_ranks(evaluation.production, candidate, production))
+    elif production_metrics:
         found.append(checks.check_production(evaluation.production, task, metrics, production_metrics, difference))
     slices = _slice_results(candidate, tables, sliced.failed, evaluation.bootstrap)
     return EvaluationResult(
@@ -85,7 +94,9 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
         rows=len(candidate),
         missing_labels=observations.missing_labels,
         rejected=observations.rejections.rows,
-        threshold=candidate.threshold if task.type == "binary" else None,
+        threshold=candidate.threshold if task.type in ("binary", "anomaly_detection") else None,
+        expected_flagged=candidate.expected_flagged,
+        clusters=_clusters(candidate) if task.type == "clustering" else [],
         confidence=evaluation.bootstrap.confidence,
         metrics=metrics,
         per_class=measure_classes(candidate) if task.type == "multiclass" else {},
@@ -104,9 +115,30 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
     )
 
 
+def _clusters(candidate: Predictions) -> list[ClusterResult]:
+    """Describes each cluster of the model."""
+    sampled, results = candidate.sampled, []
+    for number in range(candidate.clusters):
+        inside = candidate.scores == number
+        fits = sampled.fits[inside[sampled.rows]] if sampled else np.zeros(0)
+        found = ClusterResult(
+            name=str(number), rows=int(inside.sum()), silhouette=float(fits.mean()) if len(fits) else None
+        )
+        if candidate.task.label and inside.any():
+            counts = np.bincount(candidate.truth[inside], minlength=len(candidate.classes))
+            found = found.model_copy(
+                update={
+                    "commonest": candidate.classes[int(counts.argmax())],
+                    "purity": float(counts.max() / counts.sum()),
+                }
+            )
+        results.append(found)
+    return results
+
+
 def _overall(predictions: Predictions, values: Values, bootstrap: Bootstrap) -> tuple[Array, Array]:
     """Gives the metrics of all rows, as one group: [metrics, 1], and of their resamples."""
-    point = np.array([[values[name]] for name in METRICS[predictions.task.type]], dtype=np.float64)
+    point = np.array([[values[name]] for name in metrics_of(predictions.task)], dtype=np.float64)
     return point, _resampled(predictions, np.zeros(len(predictions), np.int64), bootstrap)
 
 
@@ -134,7 +166,7 @@ def _estimates(task: Task, point: Array, drawn: Array, bootstrap: Bootstrap) -> 
             name: Estimate(
                 **{key: _known(number) for key, number in zip(("value", "low", "high"), numbers, strict=True)}
             )
-            for name, numbers in zip(METRICS[task.type], group, strict=True)
+            for name, numbers in zip(metrics_of(task), group, strict=True)
         }
         for group in texts
     ]
@@ -146,7 +178,7 @@ def _known(number: float) -> float | None:
 
 def _slice_table(candidate: Predictions, part: Partition, min_rows: int) -> SliceTable:
     values = points(candidate, part.groups)
-    return SliceTable(part, dict(zip(METRICS[candidate.task.type], values, strict=True)), part.rows >= min_rows)
+    return SliceTable(part, dict(zip(metrics_of(candidate.task), values, strict=True)), part.rows >= min_rows)
 
 
 def _slice_results(
@@ -177,7 +209,7 @@ def _partition_results(
     position[listed] = np.arange(len(listed))
     groups = position[part.groups]
     inside = groups >= 0
-    rows = replace(candidate, truth=candidate.truth[inside], scores=candidate.scores[inside])
+    rows = candidate.taken(inside)
     point = np.stack(list(table.metrics.values()))[:, listed]
     estimates = _estimates(candidate.task, point, _resampled(rows, groups[inside], bootstrap), bootstrap)
     return [
@@ -196,7 +228,8 @@ def _warnings(
     observations: Observations, tables: Sequence[SliceTable], metrics: Estimates, max_rejected: float
 ) -> list[str]:
     found = []
-    rows = len(observations.candidate)
+    candidate = observations.candidate
+    rows = len(candidate)
     if 0 < observations.rejections.share <= max_rejected:
         text = checks.rejected_rows(observations.rejections, max_rejected)
         found.append(f"{checks.REJECTED_ROWS}: {text}; they are not evaluated")
@@ -211,6 +244,9 @@ def _warnings(
         for table in tables
         if not table.supported.any()
     ]
+    empty = [str(number) for number in range(candidate.clusters) if not (candidate.scores == number).any()]
+    if empty:
+        found.append(f"no row is in cluster {', '.join(empty[:5])}{' …' if len(empty) > 5 else ''}")
     for metric, limit in _SUSPICIOUS.items():
         value = metrics[metric].value if metric in metrics else None
         if value is not None and value >= limit:

@@ -8,12 +8,10 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
-from components.predictions import Array, Predictions, calibration_bins
+from components.predictions import Array, Predictions, calibration_bins, shares_up_to
+from components.settings import metrics_of
 
 Values = dict[str, float | None]
-
-GAIN_METRIC: Mapping[str, str] = {"binary": "log_loss", "multiclass": "log_loss", "regression": "rmse"}
-"""What the trivial baseline is beaten in, unless the settings name another."""
 
 
 def measure(predictions: Predictions) -> Values:
@@ -117,10 +115,71 @@ def _regression(predictions: Predictions) -> Values:
     }
 
 
+def _anomaly_detection(predictions: Predictions) -> Values:
+    by_label = {name: value for name, value in _binary(predictions).items() if name in metrics_of(predictions.task)}
+    return {
+        **by_label,
+        "flagged": float(predictions.predicted.mean()),
+        "score_shift": score_shift(predictions.scores, predictions.score_quantiles),
+    }
+
+
+def _clustering(predictions: Predictions) -> Values:
+    truth, clusters = predictions.truth, predictions.scores
+    sizes = np.bincount(clusters, minlength=predictions.clusters)
+    return {
+        **(_by_label(truth, clusters) if predictions.task.label else {}),
+        **_by_distance(predictions),
+        "largest_cluster": float(sizes.max() / len(clusters)),
+        "smallest_cluster": float(sizes.min() / len(clusters)),
+    }
+
+
+def _by_label(truth: Array, clusters: Array) -> Values:
+    parts = sklearn_metrics.homogeneity_completeness_v_measure(truth, clusters)
+    return {
+        "adjusted_rand": float(sklearn_metrics.adjusted_rand_score(truth, clusters)),
+        **{name: float(value) for name, value in zip(("homogeneity", "completeness", "v_measure"), parts, strict=True)},
+    }
+
+
+def _by_distance(predictions: Predictions) -> Values:
+    sampled = predictions.sampled
+    if sampled is None or not len(sampled.rows):
+        return dict.fromkeys(("silhouette", "davies_bouldin", "calinski_harabasz"))
+    clusters = predictions.scores[sampled.rows]
+    several = 1 < len(np.unique(clusters)) < len(clusters)
+    return {
+        "silhouette": float(sampled.fits.mean()),
+        "davies_bouldin": float(sklearn_metrics.davies_bouldin_score(sampled.points, clusters)) if several else None,
+        "calinski_harabasz": (
+            float(sklearn_metrics.calinski_harabasz_score(sampled.points, clusters)) if several else None
+        ),
+    }
+
+
+def score_shift(scores: Array, quantiles: Array | None) -> float | None:
+    """Gives the largest distance between two distribution functions (Kolmogorov-Smirnov).
+
+    Args:
+        scores: float [n].
+        quantiles: of the other distribution, at equal distances; None: it is not known.
+    """
+    if quantiles is None:
+        return None
+    values, counts = np.unique(scores, return_counts=True)
+    up_to = np.cumsum(counts) / len(scores)
+    before = up_to - counts / len(scores)
+    at, below = shares_up_to(values, quantiles)
+    return float(max(np.abs(up_to - at).max(), np.abs(before - below).max()))
+
+
 _MEASURES: Mapping[str, Callable[[Predictions], Values]] = {
     "binary": _binary,
     "multiclass": _multiclass,
     "regression": _regression,
+    "anomaly_detection": _anomaly_detection,
+    "clustering": _clustering,
 }
 
 

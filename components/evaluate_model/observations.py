@@ -14,21 +14,38 @@ import pyarrow.parquet as pq
 from components.artifacts import MODEL_SPEC, read_manifest, split_files
 from components.errors import DataRejectedError, InputError
 from components.evaluate_model.metrics import best_f1_threshold
+from components.evaluate_model.points import read_points
 from components.features import class_names
-from components.labels import distinct_classes, positive_class
-from components.model_spec import read_spec
-from components.predictions import Array, Predictions
+from components.labels import distinct_classes, two_classes
+from components.model_spec import classes_of, read_spec
+from components.predictions import Array, Predictions, Sampled
 from components.settings import Evaluation, Task
+from components.silhouettes import silhouettes
 from components.slices import require_column
 
 SPLIT = "eval"
 REJECTED = "rejected"
 REASON = "reason"
 ROW = "row"
-SCORE_COLUMN = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}
+SCORE_COLUMN = {
+    "binary": "probability",
+    "multiclass": "probabilities",
+    "regression": "value",
+    "anomaly_detection": "anomaly_score",
+    "clustering": "cluster",
+}
+_TRUTH = {
+    "binary": bool,
+    "multiclass": np.int64,
+    "regression": np.float64,
+    "anomaly_detection": bool,
+    "clustering": np.int64,
+}
 # What predict_batch says of a value: which one makes no other reason.
 _VALUE = re.compile(r"( cannot be \w+): .*", re.DOTALL)
-PREDICTION_COLUMNS = frozenset(("probability", "probabilities", "value", "class"))
+PREDICTION_COLUMNS = frozenset(
+    ("probability", "probabilities", "value", "class", "anomaly_score", "distances", "cluster")
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Rejections:
 
 @dataclass(frozen=True)
 class Observations:
-    """Rows with a known label, and what the models said about them."""
+    """Rows with a known label, where there is one, and what the models said about them."""
 
     columns: pa.Table
     """The raw columns that were kept beside the predictions."""
@@ -58,9 +75,9 @@ class Observations:
     production: Predictions | None
     """On the same rows; None: no model is in production."""
     baseline: Predictions
-    """The same for every row: the train split's prior (classes) or mean (regression)."""
+    """The same for every row: the train split's prior (classes) or mean (regression), score 0, or one cluster."""
     train_labels: Array
-    """float64, without missing ones: 0 and 1 (binary), indices (multiclass), values (regression)."""
+    """float64, without missing ones: 0 and 1, indices of classes, or values (regression); empty without a label."""
     missing_labels: int
     rejections: Rejections
     rejected_by_production: int
@@ -69,7 +86,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class _Truth:
-    """Labels of both splits, encoded alike; float64, NaN: missing."""
+    """Labels of both splits, encoded alike; float64, NaN: missing. Without a label: none of train, 0 of eval."""
 
     train: Array
     eval: Array
@@ -101,11 +118,18 @@ def observe(
     if not known.any():
         raise DataRejectedError(f"none of {table.num_rows:,} rows in split '{SPLIT}' has a label '{task.label}'")
 
-    def judged(scores: Array, own_threshold: float) -> Predictions:
-        dtype = {"binary": bool, "multiclass": np.int64, "regression": np.float64}[task.type]
-        labels = truth.eval[known].astype(dtype)
+    points = read_points(predictions, examples, table.filter(pa.array(known))) if task.type == "clustering" else None
+
+    def judged(scores: Array, own_threshold: float, model: Path) -> Predictions:
+        labels = truth.eval[known].astype(_TRUTH[task.type])
         threshold = _threshold(labels, scores, own_threshold, task, evaluation)
-        return Predictions(task, labels, scores, truth.classes, threshold, evaluation.quantile)
+        quantiles, clusters = _known_of_training(model, task)
+        sampled = None
+        if points is not None:
+            sampled = Sampled(points.rows, points.values, silhouettes(points.values, scores[points.rows]))
+        return Predictions(
+            task, labels, scores, truth.classes, threshold, evaluation.quantile, quantiles, clusters, sampled
+        )
 
     own_threshold = _own_threshold(predictions)
     train_labels = truth.train[~np.isnan(truth.train)]
@@ -113,14 +137,17 @@ def observe(
         columns=table.drop_columns([name for name in table.column_names if name in PREDICTION_COLUMNS]).filter(
             pa.array(known)
         ),
-        candidate=judged(_scores(table, predictions, task, truth.classes)[known], own_threshold),
+        candidate=judged(_scores(table, predictions, task, truth.classes)[known], own_threshold, predictions),
         production=None
         if production is None
         else judged(
             _scores(production, production_predictions, task, truth.classes)[known],
             _own_threshold(production_predictions),
+            production_predictions,
         ),
-        baseline=judged(_constant_scores(train_labels, task, len(truth.classes), int(known.sum())), own_threshold),
+        baseline=judged(
+            _constant_scores(train_labels, task, len(truth.classes), int(known.sum())), own_threshold, predictions
+        ),
         train_labels=train_labels,
         missing_labels=int((~known).sum()),
         rejections=rejections,
@@ -215,6 +242,8 @@ def _read(files: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Tab
 
 
 def _read_truth(examples: Path, table: pa.Table, task: Task, predictions: Path) -> _Truth:
+    if task.label is None:
+        return _Truth(np.zeros(0), np.zeros(table.num_rows), ())
     require_column(table.column_names, task.label, f"split '{SPLIT}' of the predictions")
     train_files = split_files(examples, "train")
     require_column(pq.ParquetFile(train_files[0]).schema_arrow.names, task.label, "split 'train'")
@@ -224,7 +253,7 @@ def _read_truth(examples: Path, table: pa.Table, task: Task, predictions: Path) 
     else:
         classes = _classes(train, evaluated, task, predictions)
         truth = _Truth(_indices(train, classes, task), _indices(evaluated, classes, task), classes)
-    if np.isnan(truth.train).all():
+    if np.isnan(truth.train).all() and not task.is_unsupervised:
         raise DataRejectedError(
             f"none of {len(train):,} rows in split 'train' has a label '{task.label}': no baseline; check the source"
         )
@@ -233,9 +262,10 @@ def _read_truth(examples: Path, table: pa.Table, task: Task, predictions: Path) 
 
 def _classes(train: pa.ChunkedArray, evaluated: pa.ChunkedArray, task: Task, predictions: Path) -> tuple[str, ...]:
     names = sorted({*distinct_classes(train, task), *distinct_classes(evaluated, task)})
-    if task.type == "binary":
-        positive = positive_class(names, task)
-        return (next((name for name in names if name != positive), f"not {positive}"), positive)
+    if task.type in ("binary", "anomaly_detection"):
+        return two_classes(names, task)
+    if task.type == "clustering":
+        return tuple(names)
     known = read_spec(predictions).label.classes
     return (*known, *(name for name in names if name not in known))
 
@@ -265,6 +295,8 @@ def _floats(values: pa.Array | pa.ChunkedArray) -> Array:
 
 def _scores(table: pa.Table, dataset: Path, task: Task, classes: tuple[str, ...]) -> Array:
     column = SCORE_COLUMN[task.type]
+    if task.type == "clustering":
+        return _cluster_numbers(table[column], dataset)
     if task.type == "multiclass":
         scores = _class_probabilities(table[column], dataset, classes)
     else:
@@ -272,12 +304,24 @@ def _scores(table: pa.Table, dataset: Path, task: Task, classes: tuple[str, ...]
     fine = np.isfinite(scores) if task.type == "regression" else (scores >= 0) & (scores <= 1)
     bad = ~fine.reshape(len(scores), -1).all(axis=1)
     if bad.any():
-        allowed = "finite numbers" if task.type == "regression" else "probabilities in [0, 1]"
+        what = "scores" if task.type == "anomaly_detection" else "probabilities"
+        allowed = "finite numbers" if task.type == "regression" else f"{what} in [0, 1]"
         raise DataRejectedError(
             f"{bad.sum():,} of {len(scores):,} predictions of '{column}' are no {allowed}, e.g. "
             f"{np.ravel(scores[bad][0])[0]}; look at the loss in the training report"
         )
     return scores
+
+
+def _cluster_numbers(values: pa.ChunkedArray, dataset: Path) -> Array:
+    numbers = pc.index_in(values, value_set=pa.array(classes_of(read_spec(dataset)), pa.string()))
+    if numbers.null_count:
+        raise InputError(
+            f"{numbers.null_count:,} of {len(values):,} predictions of 'cluster' name none of the model's; run "
+            "predict_batch again"
+        )
+    result: Array = numbers.to_numpy().astype(np.int64)
+    return result
 
 
 def _class_probabilities(values: pa.ChunkedArray, dataset: Path, classes: tuple[str, ...]) -> Array:
@@ -304,6 +348,8 @@ def _class_probabilities(values: pa.ChunkedArray, dataset: Path, classes: tuple[
 
 
 def _constant_scores(train_labels: Array, task: Task, classes: int, rows: int) -> Array:
+    if task.is_unsupervised:
+        return np.zeros(rows, np.int64 if task.type == "clustering" else np.float32)
     if task.type == "regression":
         return np.full(rows, train_labels.mean())
     if task.type == "binary":
@@ -318,8 +364,17 @@ def _own_threshold(predictions: Path) -> float:
     return 0.5 if chosen is None else chosen
 
 
+def _known_of_training(predictions: Path, task: Task) -> tuple[Array | None, int]:
+    """Gives what a model's spec tells: quantiles of its scores, and how many clusters it has."""
+    if not task.is_unsupervised or not (predictions / MODEL_SPEC).is_file():
+        return None, 0
+    spec = read_spec(predictions)
+    quantiles = np.array(spec.score_quantiles) if spec.score_quantiles else None
+    return quantiles, len(classes_of(spec)) if task.type == "clustering" else 0
+
+
 def _threshold(labels: Array, scores: Array, own: float, task: Task, evaluation: Evaluation) -> float:
-    if task.type != "binary":
+    if task.type not in ("binary", "anomaly_detection"):
         return 0.5
     chosen = evaluation.decision_threshold
     if chosen == "model":

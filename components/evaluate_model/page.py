@@ -11,9 +11,9 @@ import numpy as np
 from components.evaluate_model import curves
 from components.evaluate_model.observations import Observations
 from components.evaluation_result import EvaluationResult, SliceResult
-from components.predictions import HIGHER_IS_BETTER, LEAD_METRIC, Predictions
+from components.predictions import HIGHER_IS_BETTER, Predictions
 from components.reports import render
-from components.settings import METRICS, Evaluation, SliceThreshold
+from components.settings import NEUTRAL_METRICS, Evaluation, SliceThreshold, Task, lead_metric, metrics_of
 
 MAX_ROWS = 100
 """Slices that a table shows; evaluation.json has more."""
@@ -21,6 +21,8 @@ _SLICE_METRICS = {
     "binary": ("auc", "log_loss", "recall", "precision"),
     "multiclass": ("log_loss", "auc", "accuracy", "f1"),
     "regression": ("rmse", "mae", "r2", "median_absolute_error"),
+    "anomaly_detection": ("auc", "flagged", "recall", "precision", "score_shift"),
+    "clustering": ("adjusted_rand", "silhouette", "v_measure", "largest_cluster"),
 }
 _MEANINGS: Mapping[str, str] = {
     "auc": "how often a random positive row scores above a random negative one; 0.5 is chance",
@@ -37,6 +39,17 @@ _MEANINGS: Mapping[str, str] = {
     "mae": "mean absolute error, in the label's unit",
     "r2": "share of the label's variance that is explained; 0 is the mean, 1 is perfect",
     "median_absolute_error": "half of the rows are closer than this",
+    "flagged": "share of rows that count as anomalies",
+    "score_shift": "largest distance between the distributions of these scores and those of the rows learned from",
+    "adjusted_rand": "agreement of clusters and labels on pairs of rows; 0 is chance, 1 is perfect",
+    "v_measure": "harmonic mean of homogeneity and completeness; the same as normalized mutual information",
+    "homogeneity": "how far a cluster has one label only",
+    "completeness": "how far a label is in one cluster only",
+    "silhouette": "how much nearer rows are to their own cluster than to the next one; −1 to 1, 0 is on the border",
+    "davies_bouldin": "spread of clusters against the distance to the most similar one",
+    "calinski_harabasz": "spread between clusters against that inside them",
+    "largest_cluster": "its share of the rows",
+    "smallest_cluster": "its share of the rows",
     "quantile_loss": "pinball loss: what over- and underestimating cost around a quantile",
 }
 
@@ -68,13 +81,15 @@ class Scale:
 
 def page(result: EvaluationResult, observations: Observations, evaluation: Evaluation) -> str:
     """Renders the report of an evaluation."""
-    main, *others = _slice_metrics(result, evaluation)
+    task = observations.candidate.task
+    main, *others = _slice_metrics(task, evaluation)
     return render(
         Path(__file__).parent / "report.html.jinja",
         result=result,
-        names=METRICS[result.task],
+        names=metrics_of(observations.candidate.task),
         meanings=_MEANINGS,
         better=HIGHER_IS_BETTER,
+        neutral=NEUTRAL_METRICS,
         main=main,
         others=others,
         sections=_sections(result.slices, main, evaluation.slice_thresholds),
@@ -84,15 +99,20 @@ def page(result: EvaluationResult, observations: Observations, evaluation: Evalu
         chosen_by=evaluation.decision_threshold,
         class_metrics=("auc", "pr_auc", "precision", "recall", "f1"),
         charts=_charts(observations),
-        share_positive=float(observations.candidate.truth.mean()) if result.task == "binary" else None,
-        positive=observations.candidate.classes[1] if result.task == "binary" else None,
+        share_positive=float(observations.candidate.truth.mean()) if _has_positive(task) else None,
+        positive=observations.candidate.classes[1] if _has_positive(task) else None,
     )
 
 
-def _slice_metrics(result: EvaluationResult, evaluation: Evaluation) -> list[str]:
+def _has_positive(task: Task) -> bool:
+    return task.label is not None and task.type in ("binary", "anomaly_detection")
+
+
+def _slice_metrics(task: Task, evaluation: Evaluation) -> list[str]:
     """Chooses four metrics for the tables of slices: bound ones first, then the task's usual ones."""
     bound = [one.metric for one in evaluation.slice_thresholds]
-    return list(dict.fromkeys([*bound, LEAD_METRIC[result.task], *_SLICE_METRICS[result.task]]))[:4]
+    usual = [name for name in _SLICE_METRICS[task.type] if name in metrics_of(task)]
+    return list(dict.fromkeys([*bound, lead_metric(task), *usual]))[:4]
 
 
 def _sections(slices: Sequence[SliceResult], main: str, thresholds: Sequence[SliceThreshold]) -> list[SliceSection]:
@@ -130,11 +150,13 @@ def _charts(observations: Observations) -> dict[str, Any]:
         models["production"] = observations.production
     if observations.candidate.task.type == "regression":
         return _regression_charts(models)
-    charts: dict[str, Any] = {
-        "calibration": _series(models, curves.calibration),
-        "histograms": curves.score_histograms(observations.candidate),
-    }
-    if observations.candidate.task.type == "binary":
+    task = observations.candidate.task
+    if task.type == "clustering":
+        return {}
+    charts: dict[str, Any] = {"histograms": curves.score_histograms(observations.candidate)}
+    if not task.is_unsupervised:
+        charts["calibration"] = _series(models, curves.calibration)
+    if _has_positive(task):
         charts |= {"roc": _series(models, _roc_points), "precision_recall": _series(models, curves.precision_recall)}
     return charts
 

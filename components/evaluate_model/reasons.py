@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 
 from components.evaluate_model.checks import figure, with_interval
-from components.evaluate_model.metrics import GAIN_METRIC, Values
+from components.evaluate_model.metrics import Values
 from components.evaluation_result import Check, Estimates
-from components.predictions import LEAD_METRIC
-from components.settings import Task
+from components.settings import Task, gain_metric, lead_metric
 
 _SHOWN = 3
 _NEXT_STEP = {
     "threshold": "improve the features or the model, or change evaluation.thresholds in pipeline.yaml",
     "slices": "improve the features for these rows, or change evaluation.slice_thresholds in pipeline.yaml",
     "baseline": "add features that tell about the label, or train longer",
+    "stability": "look for a change in the data or the model, or change evaluation.max_flagged_shift or "
+    "evaluation.production.min_rank_agreement in pipeline.yaml",
     "production": "keep the model in production, or raise evaluation.production.tolerance in pipeline.yaml",
 }
+
+_UNSUPERVISED_STEP = {"baseline": "choose other features, or other hyperparameters of the model"}
 
 
 def reason(task: Task, checks: Sequence[Check], metrics: Estimates, baseline: Values) -> str:
@@ -25,13 +28,16 @@ def reason(task: Task, checks: Sequence[Check], metrics: Estimates, baseline: Va
     texts = [_failure(check, metrics) for check in failed[:_SHOWN]]
     if len(failed) > _SHOWN:
         texts.append(f"{len(failed) - _SHOWN} more checks failed")
-    step = next((_NEXT_STEP[check.kind] for check in failed if check.kind in _NEXT_STEP), "")
+    steps = _NEXT_STEP | (_UNSUPERVISED_STEP if task.is_unsupervised else {})
+    step = next((steps[check.kind] for check in failed if check.kind in steps), "")
     # The detail of a data check holds its own next step, and makes the others' pointless.
     return "; ".join([*texts, step] if step and failed[0].kind != "data" else texts)
 
 
 def _main_metrics(task: Task, metrics: Estimates, baseline: Values) -> str:
-    lead, gain = LEAD_METRIC[task.type], GAIN_METRIC[task.type]
+    lead, gain = lead_metric(task), gain_metric(task)
+    if task.type == "anomaly_detection" and not task.label:
+        return f"{with_interval('flagged', metrics)}, {with_interval('score_shift', metrics)}"
     trivial = f"(trivial {figure(baseline[gain])})"
     if lead == gain:
         return f"{with_interval(lead, metrics)} {trivial}"

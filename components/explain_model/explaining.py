@@ -13,7 +13,7 @@ from components.explain_model import sampling, trees, weak_slices
 from components.explain_model.contributions import Contributions, of_classes, require_sums
 from components.explain_model.material import Explained, Material, losses, read_material, taken
 from components.explain_model.page import page
-from components.features import Label
+from components.model_spec import ModelSpec, classes_of
 from components.reason_codes import reason_codes
 from components.settings import Explanation, Task
 
@@ -45,10 +45,10 @@ def explain(
     material = read_material(explained, Path(examples), Path(predictions), described, task, explanation)
     contributions = _contributions(explained, material, Path(model), transform_graph, explanation)
     require_sums(contributions)
-    weak = _weak_slices(material, explained.spec.label, explanation)
+    weak = _weak_slices(material, explained.spec, explanation)
     with whole(explanations) as folder:
         (folder / material.split).mkdir()
-        table = _table(material, contributions, explained.spec.label)
+        table = _table(material, contributions, explained.spec)
         pq.write_table(table, folder / material.split / "part-00000.parquet")
         source = f"{read_manifest(Path(predictions)).digest} {explanation.model_dump_json()}"
         digest = hashlib.sha256(source.encode()).hexdigest()
@@ -74,23 +74,28 @@ def _contributions(
     explained: Explained, material: Material, model: Path, transform_graph: str, explanation: Explanation
 ) -> Contributions:
     rows, background = material.explained_rows, material.background
+    chosen = material.chosen[material.explained]
     if explanation.method == "lime":
-        return sampling.lime(explained.predict, rows, background, explanation.seed)
+        return sampling.lime(explained.predict, rows, chosen, background, explanation.seed)
     if explanation.method == "auto" and trees.can_explain(model, transform_graph):
         try:
             return trees.shap_values(model, Path(transform_graph), material, explained.spec)
         except trees.LinkError as error:
             print(f"explain_model: {error}, so the trees are explained as any other model", flush=True)
-    return sampling.shapley_values(explained.predict, rows, background, explanation.max_seconds, explanation.seed)
+    return sampling.shapley_values(
+        explained.predict, rows, chosen, background, explanation.max_seconds, explanation.seed
+    )
 
 
-def _weak_slices(material: Material, label: Label, explanation: Explanation) -> weak_slices.Search:
-    known = np.flatnonzero(~np.isnan(material.labels))
+def _weak_slices(material: Material, spec: ModelSpec, explanation: Explanation) -> weak_slices.Search:
+    labelled = ~np.isnan(material.labels)
+    # Without any label, the scores or distances themselves say where rows are unusual.
+    known = np.flatnonzero(labelled | (not spec.label.is_learned and not labelled.any()))
     labels, scores = material.labels[known], material.scores[known]
-    several = label.kind == "multiclass"
+    several = spec.label.kind in ("multiclass", "clustering") or not labelled.any()
     return weak_slices.find(
         taken(material.judged, known),
-        losses(labels, scores, label.kind),
+        losses(labels, scores, spec.label.kind, spec.decision_threshold),
         None if several else scores[:, 0],
         None if several else labels,
         explanation.min_slice_rows,
@@ -99,7 +104,7 @@ def _weak_slices(material: Material, label: Label, explanation: Explanation) -> 
     )
 
 
-def _table(material: Material, contributions: Contributions, label: Label) -> pa.Table:
+def _table(material: Material, contributions: Contributions, spec: ModelSpec) -> pa.Table:
     """A row an explained row: where it is, what was predicted, and all contributions, the largest first."""
     rows = material.explained
     columns = {
@@ -108,8 +113,9 @@ def _table(material: Material, contributions: Contributions, label: Label) -> pa
         "reference": pa.array(contributions.references),
         "contributions": reason_codes(material.explained_rows, contributions.shares, len(contributions.features)),
     }
-    if label.kind == "multiclass":
-        classes = material.predicted_classes[rows]
-        columns["class"] = pa.array([label.classes[number] for number in classes])
-        assert np.array_equal(of_classes(material.scores[rows], classes), contributions.values)
+    if material.scores.shape[1] > 1:
+        chosen = material.chosen[rows]
+        names = classes_of(spec)
+        columns["class" if spec.label.kind == "multiclass" else "cluster"] = pa.array([names[one] for one in chosen])
+        assert np.array_equal(of_classes(material.scores[rows], chosen), contributions.values)
     return pa.table(columns)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from components.artifacts import read_manifest, split_files
 from components.errors import DataRejectedError, InputError
-from components.model_spec import ModelSpec, read_spec
+from components.model_spec import ModelSpec, chosen_columns, read_spec
 from components.parquet_files import open_parquet, read_batches
 from components.rows import Arrays, raw_arrays
 from components.schema import Column, columns, parse_schema
@@ -69,14 +69,16 @@ class Material:
     positions: Array
     """int64 [judged]: where they lie in the predictions."""
     scores: Array
-    """float64 [judged, classes or 1]: what the model gives."""
+    """float64 [judged, classes, clusters or 1]: what the model gives."""
     labels: Array
-    """float64 [judged]: 0 and 1, the class's number, or the value; NaN: unknown."""
+    """float64 [judged]: 0 and 1, the class's number, or the value; NaN: unknown, or not to be compared with."""
     explained: Array
     """int64: which of the judged rows are explained; sorted."""
     background: Arrays
     """Rows to compare with, in random order."""
     background_split: str
+    chosen: Array
+    """int64 [judged]: which column of `scores` a row's explanation is about: the likeliest class, or its cluster."""
     times: frozenset[str] = frozenset()
     """Features that count seconds since 1970."""
 
@@ -84,12 +86,6 @@ class Material:
     def explained_rows(self) -> Arrays:
         """The rows that are explained."""
         return taken(self.judged, self.explained)
-
-    @property
-    def predicted_classes(self) -> Array:
-        """Which column of `scores` a row's explanation is about, int64 [judged]."""
-        classes: Array = self.scores.argmax(1)
-        return classes
 
 
 def read_material(
@@ -105,13 +101,16 @@ def read_material(
     """
     spec = explained.spec
     split, rows, rejected = _predicted(predictions, spec)
-    if task.label != spec.label.name:
+    if task.label != spec.label.name:  # of an unsupervised task it may be none
         raise InputError(f"the model predicts '{spec.label.name}', task.label is '{task.label}'; give its own task")
     generator = np.random.default_rng(explanation.seed)
     positions = _sample(generator, rows, MOST_JUDGED)
     raw = np.delete(np.arange(rows + len(rejected)), rejected)
-    label = Column(task.label, _label_type(examples, split, task.label), False, is_time=False)
-    table = _read(examples, split, [*(column.name for column in explained.columns), label.name], raw[positions])
+    label = spec.label.column
+    if label:
+        _require_label(examples, split, label)
+    names = [*(column.name for column in explained.columns), *([label] if label else [])]
+    table = _read(examples, split, names, raw[positions])
     judged = _arrays(table, explained.columns)
     scores = explained.predict(judged)
     _compare(predictions, split, positions, scores, explained)
@@ -123,16 +122,27 @@ def read_material(
         judged=judged,
         positions=positions,
         scores=scores,
-        labels=_floats(spec.label.encode(table[label.name].combine_chunks())),
+        labels=_floats(spec.label.encode(table[label].combine_chunks())) if label else np.full(len(scores), np.nan),
         explained=rows_to_explain,
         background=background,
         background_split=background_split,
+        chosen=chosen_columns(spec.label, scores),
         times=_times(schema) if schema else frozenset(),
     )
 
 
-def losses(labels: Array, scores: Array, kind: str) -> Array:
-    """Gives each row's loss, [rows]: surprise at what came true, −ln p; of a regression, the absolute error."""
+def losses(labels: Array, scores: Array, kind: str, threshold: float | None = None) -> Array:
+    """Gives each row's loss, [rows].
+
+    Classes: surprise at what came true, −ln p. Regression: the absolute error. Anomaly detection: 1 where a row is
+    flagged and no anomaly, or the other way round; where no label is known, its score. Clustering: the distance to the
+    cluster's centre.
+    """
+    if kind == "clustering":
+        return np.asarray(scores.min(1))
+    if kind == "anomaly_detection":
+        flagged = scores[:, 0] >= np.float32(threshold or 0)
+        return np.where(np.isnan(labels), scores[:, 0], flagged != (labels == 1))
     if kind == "regression":
         return np.abs(labels - scores[:, 0])
     if kind == "binary":
@@ -176,14 +186,13 @@ def _times(schema: Path) -> frozenset[str]:
     return frozenset(name for name, column in described.items() if column.is_time)
 
 
-def _label_type(examples: Path, split: str, label: str) -> pa.DataType:
+def _require_label(examples: Path, split: str, label: str) -> None:
     schema = open_parquet(split_files(examples, split)[0], _REMEDY).schema_arrow
     if label not in schema.names:
         raise InputError(
             f"split '{split}' has no column '{label}', which task.label names (it has: {', '.join(schema.names)}); "
             "give labelled rows"
         )
-    return schema.field(label).type
 
 
 def _sample(generator: np.random.Generator, rows: int, most: int) -> Array:

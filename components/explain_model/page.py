@@ -101,6 +101,18 @@ class RowStory:
     limits: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Words:
+    """How the page calls things."""
+
+    explained: str
+    unit: str
+    unit_at_length: str
+    loss: str
+    mean_loss: str
+    weakest: str = "Where the model is weakest"
+
+
 def page(
     material: Material, contributions: Contributions, weak: Search, spec: ModelSpec, explanation: Explanation
 ) -> str:
@@ -108,6 +120,7 @@ def page(
     return render(
         Path(__file__).parent / "report.html.jinja",
         label=spec.label,
+        words=_words(spec, material),
         material=material,
         contributions=contributions,
         one_reference=bool(np.ptp(contributions.references) == 0),
@@ -115,7 +128,7 @@ def page(
         hidden=max(0, len(contributions.features) - explanation.top_features),
         limits=_span(contributions.shares),
         dependences=_dependences(material, contributions),
-        stories=_stories(material, contributions, spec.label),
+        stories=_stories(material, contributions, spec),
         weak=weak,
         min_slice_rows=explanation.min_slice_rows,
         mean_error=None if contributions.errors is None else float(contributions.errors.mean()),
@@ -217,10 +230,13 @@ def _bar(text: str, shares: Array) -> Bar:
     return Bar(text, len(shares), float(shares.mean()), float(reach))
 
 
-def _stories(material: Material, contributions: Contributions, label: Label) -> list[RowStory]:
+def _stories(material: Material, contributions: Contributions, spec: ModelSpec) -> list[RowStory]:
     """Tells of a usual row, extreme ones, and those that went most wrong."""
     values, labels = contributions.values, material.labels[material.explained]
-    loss = losses(np.nan_to_num(labels), material.scores[material.explained], label.kind)
+    kind = spec.label.kind
+    loss = losses(np.nan_to_num(labels), material.scores[material.explained], kind, spec.decision_threshold)
+    if kind == "anomaly_detection":  # of those on the wrong side of the threshold, the farthest
+        loss = np.abs(np.nan_to_num(labels) - material.scores[material.explained][:, 0])
     chosen: dict[int, str] = {}
 
     def choose(title: str, order: Array, among: Array) -> None:
@@ -233,17 +249,17 @@ def _stories(material: Material, contributions: Contributions, label: Label) -> 
     choose("The highest prediction", np.argsort(-values, kind="stable"), all_rows)
     choose("The lowest prediction", np.argsort(values, kind="stable"), all_rows)
     worst = np.argsort(-loss, kind="stable")
-    if label.kind == "multiclass":
+    if kind == "multiclass":
         choose("Most wrong", worst, known)
         choose("Most wrong but one", worst, known)
-    else:
+    elif kind != "clustering":
         scores = material.scores[material.explained][:, 0]
         choose("Most wrong: too high", worst, known & (scores > labels))
         choose("Most wrong: too low", worst, known & (scores < labels))
-    return [_story(title, row, material, contributions, label) for row, title in chosen.items()]
+    return [_story(title, row, material, contributions, spec) for row, title in chosen.items()]
 
 
-def _story(title: str, row: int, material: Material, contributions: Contributions, label: Label) -> RowStory:
+def _story(title: str, row: int, material: Material, contributions: Contributions, spec: ModelSpec) -> RowStory:
     shares = contributions.shares[row]
     order = np.argsort(-np.abs(shares), kind="stable")
     rows = material.explained_rows
@@ -264,8 +280,8 @@ def _story(title: str, row: int, material: Material, contributions: Contribution
         position=int(material.positions[material.explained[row]]),
         prediction=float(contributions.values[row]),
         reference=reference,
-        actual=_actual(number, label),
-        output=_output(int(material.predicted_classes[material.explained[row]]), label),
+        actual=_actual(number, spec.label),
+        output=_output(int(material.chosen[material.explained[row]]), spec),
         steps=steps,
         limits=(min(ends), max(ends)),
     )
@@ -277,7 +293,36 @@ def _actual(number: float, label: Label) -> str:
     return f"{number:,.6g}" if label.kind == "regression" else label.classes[int(number)]
 
 
-def _output(predicted: int, label: Label) -> str:
-    if label.kind == "regression":
-        return label.name
-    return f"probability of {label.classes[1 if label.kind == 'binary' else predicted]}"
+def _output(chosen: int, spec: ModelSpec) -> str:
+    label = spec.label
+    match label.kind:
+        case "regression":
+            return str(label.name)
+        case "anomaly_detection":
+            return "score"
+        case "clustering":
+            return f"distance to the centre of cluster {chosen}"
+        case _:
+            return f"probability of {label.classes[1 if label.kind == 'binary' else chosen]}"
+
+
+def _words(spec: ModelSpec, material: Material) -> Words:
+    label = spec.label
+    match label.kind:
+        case "regression":
+            name = str(label.name)
+            return Words(f"predictions of {name}", name, f"that of {name}", "Mean error", "mean absolute error")
+        case "clustering":
+            return Words(
+                *("distances to cluster centres", "distance", "the distance to the centre of the row's cluster"),
+                *("Mean distance", "mean distance", "Where rows fit worst into their clusters"),
+            )
+        case "anomaly_detection" if np.isnan(material.labels).all():
+            return Words(
+                *("anomaly scores", "score", "the score, 0 to 1", "Mean score", "mean score"),
+                "Where rows are most unusual",
+            )
+        case "anomaly_detection":
+            return Words("anomaly scores", "score", "the score, 0 to 1", "Wrong", "share on the wrong side")
+        case _:
+            return Words(f"predictions of {label.name}", "probability", "probability", "Log loss", "log loss")

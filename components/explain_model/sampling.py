@@ -19,7 +19,9 @@ _LIME_SAMPLES = 500
 _KERNEL_WIDTH = 0.75
 
 
-def shapley_values(predict: Predict, rows: Arrays, background: Arrays, max_seconds: float, seed: int) -> Contributions:
+def shapley_values(
+    predict: Predict, rows: Arrays, classes: Array, background: Arrays, max_seconds: float, seed: int
+) -> Contributions:
     """Gives Shapley values, the mean over games against each row of the background (Lundberg and Lee 2017).
 
     What a feature contributes is measured with the others' values left as they are in either row: interventional
@@ -28,6 +30,7 @@ def shapley_values(predict: Predict, rows: Arrays, background: Arrays, max_secon
     Args:
         predict: the model.
         rows: to explain.
+        classes: of each row, the number of the class, or cluster, that is asked about; one output has only number 0.
         background: to compare with, in random order; each takes two orders of the features, or all of them.
         max_seconds: after which no further row of the background is taken.
         seed: of the orders.
@@ -38,7 +41,6 @@ def shapley_values(predict: Predict, rows: Arrays, background: Arrays, max_secon
     started = printed = time.monotonic()
     features, count, compared = list(rows), _rows(rows), _rows(background)
     own, usual = predict(rows), predict(background)
-    classes = own.argmax(1)
     exact = count * compared * (2 ** len(features) - 2) <= _MOST_ENUMERATED
     totals, squares = np.zeros((2, count, len(features)))
     references = np.zeros(count)
@@ -75,7 +77,7 @@ def shapley_values(predict: Predict, rows: Arrays, background: Arrays, max_secon
     )
 
 
-def lime(predict: Predict, rows: Arrays, background: Arrays, seed: int) -> Contributions:
+def lime(predict: Predict, rows: Arrays, classes: Array, background: Arrays, seed: int) -> Contributions:
     """Fits a linear model around each row (Ribeiro et al., Why Should I Trust You?, KDD 2016).
 
     A neighbour has some features of the row, and the others of a row of the background. The linear model is told
@@ -85,6 +87,7 @@ def lime(predict: Predict, rows: Arrays, background: Arrays, seed: int) -> Contr
     Args:
         predict: the model.
         rows: to explain.
+        classes: as for shapley_values.
         background: from which neighbours take their other values.
         seed: of the drawing.
 
@@ -94,8 +97,6 @@ def lime(predict: Predict, rows: Arrays, background: Arrays, seed: int) -> Contr
     features, count = list(rows), _rows(rows)
     generator = np.random.default_rng(seed)
     samples = max(_LIME_SAMPLES, 10 * len(features))
-    own = predict(rows)
-    classes = own.argmax(1)
     kept = generator.random((samples, len(features))) < 0.5
     kept[0] = True
     drawn = generator.integers(0, _rows(background), samples)

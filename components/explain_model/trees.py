@@ -5,7 +5,8 @@ Machine Intelligence 2020), as LightGBM computes it, gives each transformed feat
 features that are made of one raw column are added up. A feature that is made of several, such as a cross, counts for
 each of them in equal parts, which is how Shapley values divide what players only achieve together.
 
-The margin is the sum over the trees, or their mean in a forest. A share of it becomes one of the prediction by the mean
+The margin is the sum over the trees, or their mean in a forest; of an isolation forest, the mean path length, relative
+to the usual one. A share of it becomes one of the prediction by the mean
 slope of the link function on the way from the reference's margin to the row's, so that the sum is still the difference:
 the rescale rule by which Shapley values are passed through a link (Chen, Lundberg, Lee, Explaining a series of models
 by propagating Shapley values, Nature Communications 2022). Of several classes, whose margins move together, it is the
@@ -147,7 +148,7 @@ def shap_values(model: Path, transform_graph: Path, material: Material, spec: Mo
     by_feature, start = ensemble.shares(ensemble.features(rows))
     by_column = by_feature @ _weights(ensemble.columns_of, list(rows))
     scores = material.scores[material.explained]
-    classes = scores.argmax(1)
+    classes = material.chosen[material.explained]
     shares, references = link.through(by_column, start, classes)
     return Contributions(
         method="tree_shap",
@@ -177,7 +178,7 @@ class Link:
     of_shares: bool = False
     """The margins are shares of the classes, as a forest gives them, not logits."""
     slope: float = 1.0
-    """Of the logit in the calibrated logit, or of the value in the label's unit."""
+    """Of the logit in the calibrated logit, or of the value in the label's unit; 1 for an isolation forest."""
     offset: float = 0.0
 
     def logits(self, margins: Array) -> Array:
@@ -191,6 +192,8 @@ class Link:
         """Predicts, [rows, outputs]."""
         if self.kind == "regression":
             return self.logits(margins)
+        if self.kind == "anomaly_detection":
+            return np.asarray(2.0 ** -self.logits(margins))
         if self.kind == "binary":
             return np.asarray(scipy.special.expit(self.logits(margins)))
         return np.asarray(scipy.special.softmax(self.logits(margins), axis=1))
@@ -249,7 +252,7 @@ def find_link(margins: Array, scores: Array, kind: str, model: Path) -> Link:
         LinkError: the relation is none of these.
     """
     if margins.shape == scores.shape:
-        for of_shares in (False, True) if kind != "regression" else (False,):
+        for of_shares in (False, True) if kind in ("binary", "multiclass") else (False,):
             link = _fitted(Link(kind, of_shares), margins, scores)
             spread = np.ptp(scores) if kind == "regression" else 1
             if np.abs(link(margins) - scores).max() <= _TOLERANCE * max(spread, 1e-6 * np.abs(scores).max()):
@@ -269,6 +272,8 @@ def _fitted(link: Link, margins: Array, scores: Array) -> Link:
     else:
         usable = np.ones(len(scores), bool)
         after = scores
+        if link.kind == "anomaly_detection":
+            after = -np.log2(np.maximum(scores, np.finfo(np.float32).tiny))
         if link.kind == "binary":
             usable = np.abs(scores[:, 0] - 0.5) < 0.5 - 1e-5
             after = scipy.special.logit(np.clip(scores, _SURE, 1 - _SURE))

@@ -88,6 +88,7 @@ class _Rows:
         self._folder = folder
         self._keys = UniqueKeys(data.key)
         self._leaks = LeakSample(task, data.key)
+        self._is_unsupervised = task.is_unsupervised
         self._labels = {split: LabelValues(split, task) for split in (TRAIN, EVAL)}
         self.counts: dict[str, int] = {}
 
@@ -106,7 +107,9 @@ class _Rows:
                     f"data.split ({describe(self._data.split)}); change it or data.window"
                 )
         for split, label in self._labels.items():
-            label.check(varied=split == TRAIN)
+            # What learns from no label is only judged by it.
+            if not (self._is_unsupervised and split == TRAIN):
+                label.check(varied=split == TRAIN)
         self._keys.check([writer.path for writer in writers.values()])
         for warning in self._leaks.warnings():
             _print(f"warning: {warning}")

@@ -26,7 +26,7 @@ class LabelValues:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Takes note of the label's values in some rows."""
-        if len(self._values) < _ENOUGH_VALUES:
+        if self._task.label is not None and len(self._values) < _ENOUGH_VALUES:
             found = pc.unique(pc.drop_null(batch.column(self._task.label)))[: 2 * _ENOUGH_VALUES].to_pylist()
             self._values = list(dict.fromkeys([*self._values, *found]))
 
@@ -37,21 +37,26 @@ class LabelValues:
             varied: whether there must be at least two values.
 
         Raises:
-            DataRejectedError: no value, one value, or more than two for a binary task.
+            DataRejectedError: no value, one value, or more than two for a binary or anomaly_detection task.
         """
+        if self._task.label is None:
+            return
         label = f"task.label '{self._task.label}'"
         if not self._values:
-            raise DataRejectedError(f"{label} is missing in every row of split '{self._split}'; supply labelled rows")
+            way_out = ", or leave task.label out" if self._task.is_unsupervised else ""
+            raise DataRejectedError(
+                f"{label} is missing in every row of split '{self._split}'; supply labelled rows{way_out}"
+            )
         if varied and len(self._values) == 1:
             raise DataRejectedError(
                 f"{label} has one value in split '{self._split}', {shown(self._values[0])}; two are needed to learn "
                 "anything: check the label, data.window and data.split"
             )
-        if self._task.type == "binary" and len(self._values) > 2:
+        if self._task.type in ("binary", "anomaly_detection") and len(self._values) > 2:
             values = ", ".join(shown(value) for value in self._values[:_ENOUGH_VALUES])
+            way_out = "" if self._task.is_unsupervised else "set task.type to multiclass or regression, or "
             raise DataRejectedError(
-                f"{label} has more than two values in split '{self._split}', e.g. {values}; set task.type to "
-                "multiclass or regression, or fix the label"
+                f"{label} has more than two values in split '{self._split}', e.g. {values}; {way_out}fix the label"
             )
 
 
@@ -71,8 +76,8 @@ class LeakSample:
             self._rows += self._batches[-1].num_rows
 
     def warnings(self) -> list[str]:
-        """Says for each suspicious column why; it is a hint, not a proof."""
-        if self._rows < _LEAST_ROWS:
+        """Says for each suspicious column why; it is a hint, not a proof. What learns from no label needs none."""
+        if self._rows < _LEAST_ROWS or self._task.label is None or self._task.is_unsupervised:
             return []
         sample = pa.Table.from_batches(self._batches)
         label = sample.column(self._task.label)

@@ -41,7 +41,7 @@ def check_structure(
     Args:
         reader: of the files.
         files: at least one.
-        task: whose label must be among the columns.
+        task: whose label, if it has one, must be among the columns.
         schema: columns by name; empty: they and their types are those of the first file.
 
     Raises:
@@ -77,7 +77,7 @@ def _structure(
     reader: "Reader | TopicReader", first_file: SpanFile, first: Shape, task: Task, schema: dict[str, Column]
 ) -> Structure:
     data = reader.data
-    named = {"task.label": [task.label], "data.key": data.key, "data.split": split_columns(data)}
+    named = {"task.label": task.labels, "data.key": data.key, "data.split": split_columns(data)}
     for setting, names in named.items():
         for name in names:
             _check_name(setting, name, schema, first)

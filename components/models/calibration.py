@@ -117,8 +117,13 @@ def choose_threshold(decision: Decision, probabilities: Matrix, labels: Matrix) 
     Raises:
         DataRejectedError: no threshold reaches the target.
     """
-    if decision.by == "threshold":
+    if not decision.looks_at_labels:
         return decision.threshold
+    if not len(labels):
+        raise DataRejectedError(
+            f"training.decision.by is {decision.by}, and no row of the train split has a label; supply some, or set it "
+            "to contamination"
+        )
     if not labels.any() or labels.all():
         raise DataRejectedError(
             f"all {len(labels):,} rows held out to choose the threshold have one label (needed: two); raise "

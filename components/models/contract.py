@@ -89,8 +89,8 @@ class FittedModel(tf.Module, ABC):  # type: ignore[misc]
             categories: int32 [rows, category columns].
 
         Returns:
-            float32 [rows, 1]: a binary label's logit, or a regression's standardized value; else the classes' logits,
-            [rows, classes].
+            float32 [rows, 1]: a binary label's logit, a regression's standardized value, or an anomaly's score, 0 to
+            1; else the classes' logits, [rows, classes], or the distances to clusters, [rows, clusters].
         """
 
     @property
@@ -114,6 +114,8 @@ class Kind(ABC, Generic[Settings]):
 
     settings: type[Settings]
     """Its form in section `model` of pipeline.yaml."""
+    holds_out = True
+    """Whether rows held out tell when to stop; otherwise it learns from all in one step."""
 
     @abstractmethod
     def fit(self, settings: Settings, problem: Problem, progress: Progress) -> FittedModel:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.artifacts import split_files
 from components.errors import DataRejectedError, InputError
@@ -33,7 +34,8 @@ class Examples:
     categories: Matrix
     """int32 [rows, columns], ids that the features allow."""
     labels: Matrix
-    """float32 (binary, regression) or int32 (multiclass), [rows]."""
+    """float32 (binary, regression, anomaly_detection) or int32 (multiclass), [rows]; NaN: unknown, where the model
+    learns from none."""
 
 
 def read_examples(transformed: Path, packing: Packing, label: Label) -> Examples:
@@ -49,12 +51,13 @@ def read_examples(transformed: Path, packing: Packing, label: Label) -> Examples
     categories = np.empty((rows, packing.category_columns), np.int32)
     labels = np.empty(rows, np.int32 if label.kind == "multiclass" else np.float32)
     start = 0
-    for batch in _batches(paths, [*(f.name for f in (*packing.numbers, *packing.categories)), label.name]):
+    names = [*(f.name for f in (*packing.numbers, *packing.categories)), *([label.column] if label.column else [])]
+    for batch in _batches(paths, names):
         stop = start + batch.num_rows
         for matrix, features in ((numbers, packing.numbers), (categories, packing.categories)):
             for feature, columns in column_slices(features):
                 matrix[start:stop, columns] = _values(batch.column(feature.name), feature)
-        labels[start:stop] = _label_values(batch.column(label.name), label)
+        labels[start:stop] = _label_values(batch.column(label.column), label) if label.column else np.nan
         start = stop
     _check_labels(labels, label)
     _check_numbers(numbers, packing)
@@ -62,8 +65,13 @@ def read_examples(transformed: Path, packing: Packing, label: Label) -> Examples
     return Examples(numbers, categories, labels)
 
 
-def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
+def hold_out(rows: int, training: Training, wanted: bool = True) -> tuple[Matrix, Matrix]:
     """Divides rows into those to learn from and those to look at afterwards.
+
+    Args:
+        rows: how many.
+        training: section `training`.
+        wanted: whether the kind of model makes use of rows held out.
 
     Returns:
         Two sorted int32 arrays of row numbers; the second is empty where nothing needs it.
@@ -72,7 +80,7 @@ def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
         DataRejectedError: no row would be left to learn from.
     """
     order = np.arange(rows, dtype=np.int32)
-    if not training.holds_out:
+    if not (wanted and training.holds_out):
         return order, order[:0]
     held = max(1, round(rows * training.validation_fraction))
     if held >= rows:
@@ -87,7 +95,7 @@ def hold_out(rows: int, training: Training) -> tuple[Matrix, Matrix]:
 
 def is_reserved(training: Training) -> bool:
     """Tells whether rows held out have something to say after fitting."""
-    return training.calibration != "none" or training.decision.by != "threshold"
+    return training.calibration != "none" or training.decision.looks_at_labels
 
 
 def column_means(numbers: Matrix, rows: Matrix) -> Matrix:
@@ -138,6 +146,9 @@ def _values(column: pa.Array, feature: Feature) -> Matrix:
 def _label_values(column: pa.Array, label: Label) -> Matrix:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise InputError(f"label '{label.name}' is {column.type} in the transformed rows, not a number; {_AGAIN}")
+    if not label.is_learned:
+        known: Matrix = pc.fill_null(column.cast(pa.float32()), np.nan).to_numpy(zero_copy_only=False)
+        return known
     return _without_nulls(column, f"label '{label.name}'")
 
 
@@ -150,7 +161,10 @@ def _without_nulls(column: pa.Array, what: str) -> Matrix:
 
 def _check_labels(labels: Matrix, label: Label) -> None:
     if not len(labels):
-        raise DataRejectedError(f"split '{SPLIT}' has no rows (needed: some with a label); widen data.window")
+        needed = "some with a label" if label.is_learned else "some"
+        raise DataRejectedError(f"split '{SPLIT}' has no rows (needed: {needed}); widen data.window")
+    if not label.is_learned:
+        return
     bad = ~np.isfinite(labels)
     if bad.any():
         raise DataRejectedError(

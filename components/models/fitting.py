@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,19 +20,26 @@ _VALIDATION_ROWS = 16_384
 _MOST_BATCH_ROWS, _FEWEST_BATCH_ROWS, _FEWEST_STEPS = 1024, 32, 32
 
 
+RowLosses = Callable[[Any, list[Any], Any], Any]
+"""Gives each row's loss, float32 [rows], of labels, the two matrices of the examples, and outputs."""
+
+
 class Fitting:
-    """Fits a network to rows, by the loss of the label's kind: log loss, cross-entropy or squared error.
+    """Fits a network to rows.
+
+    The loss is that of the label's kind, log loss, cross-entropy or squared error, unless another is given.
 
     A whole epoch is one graph call: on 220,000 rows of flights this takes half the time of `keras.Model.fit`, and a
     compilation by XLA takes longer than it saves.
     """
 
-    def __init__(self, network: keras.Model, problem: Problem) -> None:
+    def __init__(self, network: keras.Model, problem: Problem, row_losses: RowLosses | None = None) -> None:
         """Prepares it.
 
         Args:
             network: from the two matrices of the examples to [rows, outputs].
             problem: the label's kind decides the loss; its numbers are all known.
+            row_losses: another loss.
 
         Raises:
             InputError: class weights for a regression.
@@ -39,6 +47,8 @@ class Fitting:
         examples, learned, training = problem.examples, problem.learned, problem.training
         self._network = network
         self._problem = problem
+        kind = problem.label.kind
+        self._row_losses = row_losses or (lambda labels, _, outputs: losses(kind, labels, outputs))
         self._matrices = [tf.constant(examples.numbers), tf.constant(examples.categories)]
         self._labels = tf.constant(examples.labels)
         self._batch_rows = training.batch_size or _batch_rows(len(learned))
@@ -122,8 +132,8 @@ class Fitting:
     def _loss(self, rows: Any, training: bool) -> tuple[Any, Any]:
         """Gives the sum of the rows' weighted losses and the sum of their weights."""
         labels = tf.gather(self._labels, rows)
-        outputs = self._network([tf.gather(matrix, rows) for matrix in self._matrices], training=training)
-        row_losses = losses(self._problem.label.kind, labels, outputs)
+        inputs = [tf.gather(matrix, rows) for matrix in self._matrices]
+        row_losses = self._row_losses(labels, inputs, self._network(inputs, training=training))
         if self._class_weights is None:
             return tf.reduce_sum(row_losses), tf.cast(tf.size(rows), tf.float32)
         weights = tf.gather(self._class_weights, tf.cast(labels, tf.int32))

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from components.models.autoencoder import Autoencoder
 from components.models.contract import Kind
+from components.models.isolation_forest import IsolationForest
+from components.models.k_means import KMeans
 from components.models.linear import Linear
 from components.models.networks import Custom, Mlp, WideAndDeep
 from components.models.trees import BoostedTrees, RandomForest
@@ -16,6 +19,9 @@ KINDS: Mapping[str, Kind[Any]] = {
     "boosted_trees": BoostedTrees(),
     "random_forest": RandomForest(),
     "custom": Custom(),
+    "isolation_forest": IsolationForest(),
+    "autoencoder": Autoencoder(),
+    "k_means": KMeans(),
 }
 
 

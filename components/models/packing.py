@@ -72,6 +72,15 @@ def size_of(feature: Feature) -> int:
     return feature.categories
 
 
+def category_sizes(packing: Packing) -> list[int]:
+    """Tells how many ids each column of categories has."""
+    return [
+        size_of(feature)
+        for feature, columns in column_slices(packing.categories)
+        for _ in range(columns.stop - columns.start)
+    ]
+
+
 def _width(feature: Feature) -> int:
     return feature.width or 1
 

@@ -184,7 +184,7 @@ class TreeGraph(tf.Module):  # type: ignore[misc]
         entries = [*self._number_entries(numbers), *self._category_entries(categories)]
         entries = entries or [tf.zeros([1, tf.shape(numbers)[0]], tf.int32)]
         per_row = self.width * len(self._offsets)
-        return _in_steps(self._few_rows, tf.transpose(tf.concat(entries, 0)), per_row, self._outputs)
+        return in_steps(self._few_rows, tf.transpose(tf.concat(entries, 0)), per_row, self._outputs)
 
     def _number_entries(self, numbers: Any) -> list[Any]:
         """Gives rows of the table, [features, rows], if numbers are compared."""
@@ -315,7 +315,7 @@ def _known(values: Any, missing: Matrix) -> tuple[Any, Any]:
     return tf.where(is_zero, 0.0, values), is_missing
 
 
-def _in_steps(function: Callable[[Any], Any], rows: Any, per_row: int, outputs: int) -> Any:
+def in_steps(function: Callable[[Any], Any], rows: Any, per_row: int, outputs: int) -> Any:
     """Calls a function with a few rows at a time, so that what it makes stays in the processor's cache."""
     count, step = tf.shape(rows)[0], max(1, _WORKING_VALUES // per_row)
 

@@ -24,7 +24,7 @@ from components.monitoring_record import (
 )
 from components.prediction_log.labels import LabelTable
 from components.prediction_log.windows import Window
-from components.predictions import LEAD_METRIC
+from components.settings import lead_metric
 from components.slices import partitions
 
 _MOST_SLICES = 500
@@ -51,7 +51,7 @@ class Case:
     @property
     def metric(self) -> str:
         """By which quality is judged."""
-        return self.settings.monitoring.metric or LEAD_METRIC[self.settings.task.type]
+        return self.settings.monitoring.metric or lead_metric(self.settings.task)
 
 
 @dataclass

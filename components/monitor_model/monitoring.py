@@ -103,8 +103,11 @@ def _most_used(spool: Spool, references: References) -> str:
 
 
 def _labels(settings: Settings, spool: Spool, window: Window) -> tuple[LabelTable, Sequence[str]] | None:
-    """Reads the labels, and tells by which columns of the log they are found; None: they cannot be."""
-    if not spool.rows:
+    """Reads the labels, and tells by which columns of the log they are found; None: they cannot be.
+
+    What learns from no label is watched by its rows and its predictions alone.
+    """
+    if not spool.rows or settings.task.label is None or settings.task.is_unsupervised:
         return None
     wanted = settings.monitoring.labels
     columns = [REQUEST_ID] if wanted.by == "request_id" else settings.data.key

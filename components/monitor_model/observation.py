@@ -13,6 +13,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.data_statistics.statistics import StatisticsBuilder, StatisticsList
 from components.errors import InputError
 from components.features import Label
+from components.model_spec import classes_of
 from components.monitor_model.reference import Reference
 from components.monitor_model.spool import Spool
 from components.prediction_log.form import fit
@@ -103,22 +104,28 @@ def observe(
 
 
 def score_column(label: Label) -> str:
-    """Names the output that quality is measured by."""
-    return {"binary": "probability", "multiclass": "probabilities", "regression": "value"}[label.kind]
+    """Names the output that quality is measured by, or, where no label is learned from, that is counted."""
+    return {
+        "binary": "probability",
+        "multiclass": "probabilities",
+        "regression": "value",
+        "anomaly_detection": "anomaly_score",
+        "clustering": "cluster",
+    }[label.kind]
 
 
 class _Predictions:
     """Counts the predictions of each version."""
 
     def __init__(self, reference: Reference) -> None:
-        self._label = reference.spec.label
-        trained = reference.profile.columns.get(self._label.name) if reference.profile else None
+        self._label, self._classes = reference.spec.label, classes_of(reference.spec)
+        trained = reference.profile.columns.get(str(self._label.name)) if reference.profile else None
         self._edges = trained.edges if isinstance(trained, NumberProfile) else None
         self._builders: dict[str, ProfileBuilder] = {}
 
     def add(self, columns: dict[str, pa.Array]) -> None:
         values = columns["class" if self._label.kind == "multiclass" else score_column(self._label)]
-        if self._label.kind == "binary":
+        if self._label.kind in ("binary", "anomaly_detection"):
             self._edges = PROBABILITY_EDGES
         elif self._label.kind == "regression" and self._edges is None:
             self._edges = bins_of(numbers_of(values))
@@ -132,10 +139,8 @@ class _Predictions:
 
     def _builder(self, version: str) -> ProfileBuilder:
         if version not in self._builders:
-            if self._label.kind == "multiclass":
-                classes = CategoryProfile(
-                    values=self._label.classes, counts=[0] * len(self._label.classes), complete=True
-                )
+            if self._label.kind in ("multiclass", "clustering"):
+                classes = CategoryProfile(values=self._classes, counts=[0] * len(self._classes), complete=True)
                 self._builders[version] = ProfileBuilder({}, {PREDICTION: classes})
             else:
                 self._builders[version] = ProfileBuilder({PREDICTION: self._edges or []}, {})

@@ -11,7 +11,7 @@ from components.monitor_model.observation import Labelled
 from components.monitoring_record import CalibrationFacts, Estimate, QualityFacts
 from components.predictions import HIGHER_IS_BETTER, Predictions
 from components.resampled_metrics import points, statistic
-from components.settings import METRICS, Bootstrap, Task
+from components.settings import Bootstrap, Task, metrics_of
 from components.slices import Partition
 
 _RESOLUTION = 2048
@@ -106,7 +106,7 @@ class Quality:
         errors = self._standard_errors(predictions, groups, len(names))
         reach = _normal_quantile(confidence) * errors
         rows = np.bincount(groups, minlength=len(names))
-        metrics = METRICS[self._task.type]
+        metrics = metrics_of(self._task)
         return [
             QualityFacts(
                 name=name,
@@ -123,7 +123,7 @@ class Quality:
         generator = np.random.default_rng(self._bootstrap.seed)
         rows, wanted = len(predictions), self._bootstrap.resamples
         if wanted < 2:
-            return np.full((len(METRICS[self._task.type]), count), np.nan)
+            return np.full((len(metrics_of(self._task)), count), np.nan)
         factor = 1.0
         if rows > _RESAMPLED_ROWS:
             kept = np.sort(generator.choice(rows, _RESAMPLED_ROWS, replace=False))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from components.model_spec import ModelSpec
+from components.model_spec import ModelSpec, classes_of
 from components.predictor.faults import RequestError
 from components.rows import Arrays
 from components.shapley import Array, Enumeration, Sample, mixed
@@ -24,7 +24,7 @@ class Explanation:
     output: str
     """Which output is explained."""
     class_name: str | None
-    """Whose probability it is; None: it is no probability."""
+    """Whose probability, or distance, it is; None: it is of none."""
     value: float
     """Of the explained output."""
     reference: float
@@ -104,10 +104,13 @@ class Explainer:
         return others | mixed({name: row[name] for name in players}, self._reference, coalitions)
 
     def _target(self, predicted: Arrays) -> tuple[str, int | None, str | None]:
-        """Tells what is explained: the output, its column where it has several, and the class that it is about."""
+        """Tells what is explained: the output, its column where it has several, and the class or cluster meant."""
         label = self._spec.label
-        if label.kind == "regression":
-            return "value", None, None
+        if label.kind in ("regression", "anomaly_detection"):
+            return self._spec.outputs[0].name, None, None
+        if label.kind == "clustering":
+            name = predicted["cluster"][0].decode()
+            return "distances", classes_of(self._spec).index(name), name
         if label.kind == "binary":
             return "probability", None, label.classes[1]
         name = predicted["class"][0].decode()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from components.model_spec import ModelSpec
+from components.model_spec import ModelSpec, classes_of
 from components.predictor.columns import is_missing
 from components.predictor.served_model import LABEL, Facts
 from components.rows import Arrays, marker
@@ -14,6 +14,7 @@ from components.rows import Arrays, marker
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the size of a scrape
 
 _LATENCY = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_NUMBERS = {"binary": "probability", "regression": "value", "anomaly_detection": "anomaly_score"}
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 PHASES = ("decode", "queue", "predict", "encode")
@@ -32,7 +33,7 @@ LOGGED = Counter("lockgate_request_log_rows", "Rows for the request log", ["resu
 LOG_FAILURES = Counter("lockgate_request_log_failures", "Files of the request log that could not be written")
 MISSING = Counter("lockgate_missing_values", "Rows without a value", ["feature"])
 UNKNOWN = Counter("lockgate_out_of_vocabulary", "Rows with a value that the model does not know", ["feature"])
-CLASSES = Counter("lockgate_predicted_classes", "Rows by predicted class", ["name"])
+CLASSES = Counter("lockgate_predicted_classes", "Rows by predicted class, or cluster", ["name"])
 
 
 class RowMetrics:
@@ -47,17 +48,17 @@ class RowMetrics:
             for name, values in facts.vocabularies.items()
         }
         self._unknown = {name: UNKNOWN.labels(name) for name in self._vocabularies}
-        self._class_output = LABEL if facts.threshold is not None else "class"
         kind = facts.spec.label.kind
+        self._class_output = LABEL if facts.threshold is not None else "cluster" if kind == "clustering" else "class"
         self._classes = (
-            {name.encode(): CLASSES.labels(name) for name in facts.spec.label.classes}
-            if kind == "multiclass" or facts.threshold is not None
+            {name.encode(): CLASSES.labels(name) for name in classes_of(facts.spec)}
+            if kind in ("multiclass", "clustering") or facts.threshold is not None
             else {}
         )
-        self._number = {"binary": "probability", "regression": "value"}.get(kind)
+        self._number = _NUMBERS.get(kind)
         self._predictions: Histogram | None = None
         if self._number:
-            self._bounds = _SHARES if kind == "binary" else _buckets(facts.label_range)
+            self._bounds = _buckets(facts.label_range) if kind == "regression" else _SHARES
             self._predictions = Histogram(
                 "lockgate_predictions", f"Predicted rows by {self._number}", buckets=self._bounds
             )

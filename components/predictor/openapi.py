@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from components.model_spec import ModelInput, ModelOutput
+from components.model_spec import ModelInput, ModelOutput, classes_of
 from components.predictor import responses
 from components.predictor.requests import EXAMPLES, NULL_MARKERS, SIGNATURES, TAKES
 from components.predictor.served_model import Facts
@@ -78,7 +78,7 @@ def document(facts: Facts, settings: Settings) -> bytes:
             "info": {
                 "title": facts.name,
                 "version": facts.version,
-                "description": f"A {facts.spec.label.kind} model of '{facts.spec.label.name}', behind "
+                "description": f"{_described(facts)}, behind "
                 "KServe's protocol v1 and the Open Inference Protocol (v2).",
             },
             "paths": paths,
@@ -100,6 +100,13 @@ def document(facts: Facts, settings: Settings) -> bytes:
             },
         }
     )
+
+
+def _described(facts: Facts) -> str:
+    label = facts.spec.label
+    if label.kind == "anomaly_detection":
+        return "An anomaly detection model"
+    return "A clustering model" if label.kind == "clustering" else f"A {label.kind} model of '{label.name}'"
 
 
 # ------------------------------------------------------------------------------------------------- operations
@@ -292,12 +299,13 @@ def _explanation_schemas(facts: Facts, settings: Settings) -> Json:
                 "prediction": {"$ref": "#/components/schemas/Prediction"},
                 "output": {"enum": [output.name for output in facts.outputs]},
                 "class": _text(),
+                "cluster": _text(),
                 "value": _NUMBER,
                 "reference": _NUMBER,
                 "contributions": _object({i.name: _NUMBER for i in facts.spec.inputs}),
                 "exact": _FLAG,
             },
-            optional=("class",),
+            optional=("class", "cluster"),
         ),
         "ExplainResponse": _object(
             {
@@ -361,7 +369,7 @@ def _tensor(i: ModelInput, facts: Facts) -> Json:
 
 
 def _output(output: ModelOutput, facts: Facts) -> Json:
-    one = {"enum": facts.spec.label.classes} if output.dtype == "string" else _NUMBER
+    one = {"enum": classes_of(facts.spec)} if output.dtype == "string" else _NUMBER
     return one if output.width is None else _list(one, output.width, output.width)
 
 

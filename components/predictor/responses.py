@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from components.model_spec import DATATYPES, ModelOutput
+from components.model_spec import DATATYPES, ModelOutput, classes_of
 from components.predictor.explanation import Explanation
 from components.predictor.faults import RequestError, hint
 from components.predictor.served_model import Facts
@@ -31,11 +31,12 @@ def explanations_of(explanations: Sequence[Explanation], facts: Facts) -> bytes:
 
     The reference row is beside them, with a null for each missing value.
     """
+    named = "cluster" if facts.spec.label.kind == "clustering" else "class"
     listed = [
         {
             "prediction": as_rows(explanation.outputs, facts.outputs)[0],
             "output": explanation.output,
-            **({} if explanation.class_name is None else {"class": explanation.class_name}),
+            **({} if explanation.class_name is None else {named: explanation.class_name}),
             "value": np.float32(explanation.value),
             "reference": np.float32(explanation.reference),
             "contributions": {name: np.float32(share) for name, share in explanation.contributions.items()},
@@ -135,8 +136,8 @@ def model_metadata(facts: Facts) -> bytes:
         "choices": {name: sorted(values) for name, values in facts.vocabularies.items() if len(values) <= _MAX_CHOICES},
         "example": facts.example,
     }
-    if facts.spec.label.classes:
-        properties["classes"] = facts.spec.label.classes
+    if classes := classes_of(facts.spec):
+        properties["classes"] = classes
     if facts.threshold is not None:
         properties["threshold"] = facts.threshold
     return as_json(

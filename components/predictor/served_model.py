@@ -55,7 +55,7 @@ class Facts:
     name: str
     version: str
     threshold: float | None
-    """Of a binary model: the probability from which a row is positive; None: no label is decided."""
+    """From which probability, or anomaly score, on a row is positive; None: no label is decided."""
     vocabularies: Mapping[str, frozenset[str]]
     """By feature, the values that the model knows; features without an entry have none, or none that is known."""
     redacted: frozenset[str]
@@ -111,7 +111,7 @@ def read_facts(model_dir: str, model_name: str = "") -> Facts:
         redacted=_redacted(schema),
         example=typical_row(spec.inputs, statistics),
         keys=_keys(card, spec),
-        label_range=_range(statistics.get(spec.label.name)) if spec.label.kind == "regression" else None,
+        label_range=_range(statistics.get(str(spec.label.name))) if spec.label.kind == "regression" else None,
     )
 
 
@@ -139,6 +139,7 @@ class ServedModel:
         self.facts = facts
         self._model = ServingModel(facts.directory)
         self._classes: Any = np.array([name.encode() for name in facts.spec.label.classes], object)
+        self._decides = facts.spec.outputs[0].name
         self._input_error: type[Exception] = tf.errors.InvalidArgumentError
         self.warm_up()
 
@@ -161,7 +162,7 @@ class ServedModel:
         threshold = self.facts.threshold
         if threshold is not None:
             # In float32, as evaluate_model compares.
-            outputs[LABEL] = self._classes[(outputs["probability"] >= np.float32(threshold)).astype(np.int8)]
+            outputs[LABEL] = self._classes[(outputs[self._decides] >= np.float32(threshold)).astype(np.int8)]
         return outputs
 
     def is_input_error(self, error: Exception) -> bool:

@@ -12,6 +12,10 @@ from components.models.examples import Matrix
 from components.models.outputs import graph_of, outputs_of
 
 _BINS = 10
+_QUANTILES = 101
+_FEWEST = 5
+"""Anomalies expected among the rows held out: with fewer, chance decides the threshold."""
+_LARGEST = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class Decided:
     reliability: Reliability | None = None
     """None: not calibrated."""
     threshold: float | None = None
-    """None: the label is not binary."""
+    """None: the label is neither binary nor that of an anomaly detection."""
+    score_quantiles: list[float] | None = None
+    """anomaly_detection: see ModelSpec; None: there are no scores."""
     precision: float | None = None
     """At the threshold; None: no row was held out."""
     recall: float | None = None
@@ -38,6 +44,10 @@ def decide(fitted: FittedModel, problem: Problem) -> Decided:
         DataRejectedError: the rows held out do not do for it.
     """
     training, label = problem.training, problem.label
+    if label.kind == "anomaly_detection":
+        return _decide_anomalies(fitted, problem)
+    if label.kind == "clustering":
+        return Decided()
     is_binary = label.kind == "binary"
     if not len(problem.held_out) or fitted.knows_held_out:
         return Decided(threshold=training.decision.threshold if is_binary else None)
@@ -59,9 +69,43 @@ def decide(fitted: FittedModel, problem: Problem) -> Decided:
         calibrator,
         reliability,
         threshold,
-        float(precision_score(labels, positive, zero_division=0)),
-        float(recall_score(labels, positive, zero_division=0)),
-        _reliability_bins(probabilities, labels),
+        precision=float(precision_score(labels, positive, zero_division=0)),
+        recall=float(recall_score(labels, positive, zero_division=0)),
+        bins=_reliability_bins(probabilities, labels),
+    )
+
+
+def _decide_anomalies(fitted: FittedModel, problem: Problem) -> Decided:
+    """Chooses the threshold of scores: by rows held out, if there are enough; else by all, as labels are not learned.
+
+    Raises:
+        DataRejectedError: no labels are known where they decide, or no threshold does.
+    """
+    decision, labels = problem.training.decision, problem.examples.labels
+    predict = graph_of(fitted, problem.packing)
+    every = np.sort(np.concatenate([problem.learned, problem.held_out]))
+    scores = outputs_of(predict, problem.examples, every)[:, 0]
+    held_out = np.isin(every, problem.held_out)
+    tells = not fitted.knows_held_out and held_out.sum() * decision.contamination >= _FEWEST
+    own = scores[held_out] if tells else scores
+    quantiles = np.quantile(own, np.linspace(0, 1, _QUANTILES)).astype(np.float64).tolist()
+    if decision.by == "threshold":
+        return Decided(threshold=decision.threshold, score_quantiles=quantiles)
+    if not decision.looks_at_labels:
+        # From the next score on, so that rows at the quantile itself, often many, are not flagged.
+        limit = np.float32(np.quantile(own, 1 - decision.contamination, method="lower"))
+        threshold = float(np.nextafter(limit, np.float32(1)))
+        return Decided(threshold=min(threshold, _LARGEST), score_quantiles=quantiles)
+    known = ~np.isnan(labels[every])
+    if not fitted.knows_held_out and (known & held_out).any():
+        known &= held_out
+    threshold = choose_threshold(decision, scores[known], labels[every][known])
+    flagged, truth = scores[known] >= np.float32(threshold), labels[every][known]
+    return Decided(
+        threshold=threshold,
+        precision=float(precision_score(truth, flagged, zero_division=0)),
+        recall=float(recall_score(truth, flagged, zero_division=0)),
+        score_quantiles=quantiles,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -35,7 +36,7 @@ class RawRowsModel(tf.Module):
 
         Args:
             graph: from raw rows to features.
-            fitted: from features to logits.
+            fitted: from features to logits, scores or distances.
             packing: of the features.
             mean: of the label, for a regression; the model gives (label - mean) / scale.
             scale: of the label.
@@ -54,6 +55,11 @@ class RawRowsModel(tf.Module):
         label = self.graph.spec.label
         logits = self.fitted(*self._packing.pack(self.graph(dict(raw))))
         logits = self.calibrator(logits) if self.calibrator else logits
+        if label.kind == "anomaly_detection":
+            return {"anomaly_score": logits[:, 0]}
+        if label.kind == "clustering":
+            names = tf.constant([str(number) for number in range(logits.shape[1])])
+            return {"distances": logits, "cluster": tf.gather(names, tf.argmin(logits, 1))}
         if label.kind == "binary":
             return {"probability": tf.sigmoid(logits[:, 0])}
         if label.kind == "regression":
@@ -71,6 +77,7 @@ def export(
     transform_graph: Path,
     train_rows: int,
     threshold: float | None,
+    score_quantiles: list[float],
     output: Path,
 ) -> ModelSpec:
     """Writes the SavedModel, with both signatures, and spec.json.
@@ -80,7 +87,8 @@ def export(
         settings: section `model` that it was fitted by.
         transform_graph: that it was trained on.
         train_rows: how many it learned from.
-        threshold: of the decision; None: not a binary label.
+        threshold: of the decision; None: there is none to take.
+        score_quantiles: see ModelSpec.
         output: directory of the model.
     """
     spec = model.graph.spec
@@ -94,11 +102,12 @@ def export(
         return model.predict(tf.io.parse_example(examples, features))
 
     signature = {tensor.name: tensor for tensor in model.graph.input_signature.values()}
+    raw_rows = tf.function(serve_raw).get_concrete_function(**signature)
     tf.saved_model.save(
         model,
         str(output / MODEL_VERSION),
         signatures={
-            "serving_default": tf.function(serve_raw).get_concrete_function(**signature),
+            "serving_default": raw_rows,
             "serve_tf_examples": tf.function(serve_tf_examples).get_concrete_function(
                 tf.TensorSpec([None], tf.string, name="examples")
             ),
@@ -109,16 +118,22 @@ def export(
     inputs = [ModelInput(name=i.name, tensor=tensors[i.name], dtype=i.dtype, required=i.required) for i in spec.inputs]
     model_spec = ModelSpec(
         inputs=inputs,
-        outputs=outputs_of(spec.label),
+        outputs=outputs_of(spec.label, _clusters(raw_rows)),
         label=spec.label,
         model=settings.model_dump(mode="json", exclude_none=True),
         weights_digest=digest(model, transform_graph, threshold),
         train_rows=train_rows,
         decision_threshold=threshold,
+        score_quantiles=score_quantiles,
         libraries={**model.fitted.libraries, "tensorflow-transform": tft.__version__},
     )
     write_spec(output, model_spec)
     return model_spec
+
+
+def _clusters(function: Any) -> int | None:
+    outputs = function.structured_outputs
+    return int(outputs["distances"].shape[1]) if "distances" in outputs else None
 
 
 def digest(model: RawRowsModel, transform_graph: Path, threshold: float | None) -> str:

@@ -7,10 +7,12 @@ from components.artifacts import write_whole
 from components.features import FeatureSpec
 from components.models.contract import Fit, FittedModel
 from components.reports import render
-from components.settings import CustomModel, Model, Training
+from components.settings import CustomModel, Decision, Model, Training
 from components.train_model.decision import Decided
 
 _MAX_CLASSES = 50
+_AT_ONCE = {"isolation_forest": "Mean score", "k_means": "Mean squared distance to the centre"}
+"""By kind of model that learns in one step, what its loss is."""
 
 
 def write_page(
@@ -47,7 +49,9 @@ def write_page(
         unit=fit.unit,
         knows_held_out=fitted.knows_held_out,
         decided=decided,
-        decision=training.decision,
+        decided_by=_decided_by(training.decision, spec),
+        judged_on="on the rows held out" if result["validation_rows"] else "on rows learned from, not on their labels",
+        at_once=_AT_ONCE.get(model.kind, ""),
         reliability=_reliability(decided),
         losses=(min(heights), max(heights)),
         features=spec.features,
@@ -60,6 +64,12 @@ def write_page(
         training=_settings(training),
     )
     write_whole(path, page)
+
+
+def _decided_by(decision: Decision, spec: FeatureSpec) -> str:
+    if spec.label.kind == "anomaly_detection" and not (decision.by == "threshold" or decision.looks_at_labels):
+        return f"contamination, {100 * decision.contamination:g} % of rows"
+    return decision.by or "threshold"
 
 
 def _series(fit: Fit) -> list[dict[str, Any]]:

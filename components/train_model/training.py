@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from components.artifacts import whole
+from components.errors import InputError
 from components.features import FeatureSpec
 from components.models.contract import Epoch, Fit, Problem
 from components.models.examples import Examples, hold_out, read_examples, standardized
 from components.models.kinds import kind_of
 from components.models.packing import Packing
-from components.settings import Model, Task, Training
+from components.settings import Model, Task, Training, wrong_kind
 from components.train_model.decision import decide
 from components.train_model.export import RawRowsModel, export
 from components.train_model.page import write_page
@@ -44,26 +45,30 @@ def train(
 
     Returns:
         Scalars: epochs, best_epoch, loss, validation_loss (if rows were held out), parameters, train_rows,
-        validation_rows, decision_threshold (binary), seconds.
+        validation_rows, decision_threshold (binary, anomaly_detection), seconds.
 
     Raises:
         InputError: the settings or the user module are wrong, or the loss is not finite.
         DataRejectedError: the rows cannot be learned from.
     """
     started = time.monotonic()
+    if fault := wrong_kind("model.kind", model, task):
+        raise InputError(fault)
     graph = TransformGraph(transform_graph)
     packing = Packing(graph.spec)
     examples = read_examples(Path(transformed), packing, graph.spec.label)
-    learned, held_out = hold_out(len(examples.labels), training)
+    kind = kind_of(model)
+    learned, held_out = hold_out(len(examples.labels), training, kind.holds_out)
     learnable, mean, scale = standardized(examples, graph.spec.label, learned)
     problem = Problem(learnable, learned, held_out, packing, graph.spec.label, task, training, user_module)
-    fitted = kind_of(model).fit(model, problem, lambda epoch: _print(epoch, training.epochs))
+    fitted = kind.fit(model, problem, lambda epoch: _print(epoch, training.epochs))
     decided = decide(fitted, problem)
     train_rows = len(learned) + (len(held_out) if fitted.knows_held_out else 0)
 
     with whole(trained) as folder:
         raw_rows_model = RawRowsModel(graph, fitted, packing, mean, scale, decided.calibrator)
-        export(raw_rows_model, model, Path(transform_graph), train_rows, decided.threshold, folder)
+        quantiles = decided.score_quantiles or []
+        export(raw_rows_model, model, Path(transform_graph), train_rows, decided.threshold, quantiles, folder)
         (folder / _HISTORY).write_text(json.dumps(_history(fitted.fit), indent=1), encoding="utf-8")
     fit = fitted.fit
     result = {
@@ -98,8 +103,9 @@ def _history(fit: Fit) -> dict[str, list[float]]:
 
 
 def _class_counts(spec: FeatureSpec, examples: Examples) -> list[tuple[str, int]]:
-    """Counts the train rows of each class, the most frequent first; empty for a regression."""
-    if not spec.label.classes:
+    """Counts the train rows of each class, the most frequent first; empty where none is known."""
+    known = examples.labels[~np.isnan(examples.labels)].astype(np.int64)
+    if not spec.label.classes or not len(known):
         return []
-    counts = np.bincount(examples.labels.astype(np.int64), minlength=len(spec.label.classes))
+    counts = np.bincount(known, minlength=len(spec.label.classes))
     return sorted(zip(spec.label.classes, map(int, counts), strict=True), key=lambda pair: -pair[1])

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from components.errors import DataRejectedError, InputError
 from components.features import Label
-from components.labels import distinct_classes, positive_class
+from components.labels import UNNAMED, distinct_classes, two_classes
 from components.settings import Task
 from components.transform_data.analysis import read_batches
 
@@ -18,25 +18,28 @@ _MAX_CLASSES = 10_000
 
 
 def describe_label(train: Sequence[Path], task: Task) -> Label:
-    """Finds the classes of the label in the train split.
+    """Finds the classes of the label in the train split. What learns from none may have one class there, or none.
 
     Raises:
         DataRejectedError: too few or too many classes for the task, or no label at all.
         InputError: the label is no column, no number for a regression, or never `task.positive`.
     """
+    if task.label is None or task.type == "clustering":
+        classes = list(UNNAMED) if task.type == "anomaly_detection" else []
+        return Label(name=task.label, kind=task.type, classes=classes, positive=classes[-1] if classes else None)
     values = pa.chunked_array([batch.column(0) for batch in read_batches(train, [task.label])])
-    if values.null_count == len(values):
+    if values.null_count == len(values) and not task.is_unsupervised:
         raise DataRejectedError(f"label '{task.label}' is missing in all {len(values):,} train rows; fix the source")
     if task.type == "regression":
         _require_numbers(values, task)
         return Label(name=task.label, kind="regression")
     classes = distinct_classes(values, task)
-    _require_some_classes(classes, task)
+    if not task.is_unsupervised:
+        _require_some_classes(classes, task)
     if task.type == "multiclass":
         return Label(name=task.label, kind="multiclass", classes=classes)
-    positive = positive_class(classes, task)
-    negative = next(name for name in classes if name != positive)
-    return Label(name=task.label, kind="binary", classes=[negative, positive], positive=positive)
+    negative, positive = two_classes(classes, task)
+    return Label(name=task.label, kind=task.type, classes=[negative, positive], positive=positive)
 
 
 def is_same_label(given: np.ndarray[Any, Any], column: pa.Array, label: Label) -> bool:

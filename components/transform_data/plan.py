@@ -29,7 +29,7 @@ def check(features: Features, schema: Schema, task: Task) -> None:
         InputError: a feature's column is not in the schema, has the wrong type, or is the label.
     """
     known = columns(schema)
-    for name in (*features.columns, task.label):
+    for name in (*features.columns, *task.labels):
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean '{close[0]}'?" if close else "add it to the schema"

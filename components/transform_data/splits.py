@@ -25,7 +25,7 @@ def write_splits(
 ) -> dict[str, int]:
     """Writes `<split>/part-00000.parquet` for every split, a batch at a time; gives the rows of each.
 
-    Rows without a label, or without a required value, are left out and counted.
+    Rows without a required value are left out and counted; so are those without a label that is learned from.
 
     Raises:
         DataRejectedError: a split has no row left, or a feature is not finite.
@@ -36,7 +36,10 @@ def write_splits(
     function = tf.function(lambda raw: graph(raw), input_signature=[graph.input_signature], autograph=False)
     schema = _arrow_schema(graph.spec)
     columns = [known[raw.name] for raw in graph.spec.inputs]
-    names = [*(column.name for column in columns), graph.spec.label.name]
+    label = graph.spec.label
+    names = [*(column.name for column in columns), *([label.column] if label.column else [])]
+    needed = "a label and all required values" if label.is_learned else "all required values"
+    reason = "missing label or required value" if label.is_learned else "missing required value"
     written = {}
     for split, parts in files.items():
         (output / split).mkdir()
@@ -48,23 +51,26 @@ def write_splits(
                 rows += table.num_rows
                 left_out += batch.num_rows - table.num_rows
         if not rows:
-            raise DataRejectedError(f"split '{split}': none of {left_out:,} rows has a label and all required values")
-        without = f", {left_out:,} left out for a missing label or required value" if left_out else ""
+            raise DataRejectedError(f"split '{split}': none of {left_out:,} rows has {needed}")
+        without = f", {left_out:,} left out for a {reason}" if left_out else ""
         print(f"transform_data: {split}: {rows:,} rows, {len(graph.spec.features)} features{without}", flush=True)
         written[split] = rows
     return written
 
 
 def _transformed(function: Any, spec: FeatureSpec, columns: Sequence[Column], batch: pa.RecordBatch) -> pa.Table:
-    label = spec.label.encode(batch.column(spec.label.name))
+    labels = [spec.label.encode(batch.column(spec.label.column))] if spec.label.column else []
     arrays = raw_arrays(batch, columns)
-    keep = pc.is_valid(label).to_numpy(zero_copy_only=False)
+    keep = np.ones(batch.num_rows, bool)
+    if spec.label.is_learned:
+        keep &= pc.is_valid(labels[0]).to_numpy(zero_copy_only=False)
     for raw in spec.inputs:
         if raw.required:
             keep &= _has_value(arrays[raw.name], raw.dtype)
     outputs = function({name: tf.constant(values) for name, values in arrays.items()})
     values = [_kept(outputs[feature.name].numpy(), feature, keep) for feature in spec.features]
-    return pa.table([*values, label.filter(pa.array(keep))], schema=_arrow_schema(spec))
+    kept = [label.filter(pa.array(keep)) for label in labels]
+    return pa.table([*values, *kept], schema=_arrow_schema(spec))
 
 
 def _has_value(values: Array, dtype: str) -> Array:
@@ -90,5 +96,6 @@ def _arrow_schema(spec: FeatureSpec) -> pa.Schema:
     for feature in spec.features:
         kind = pa.int64() if feature.kind == "category" else pa.float32()
         fields.append((feature.name, kind if feature.width is None else pa.list_(kind, feature.width)))
-    label = pa.int64() if spec.label.kind == "multiclass" else pa.float32()
-    return pa.schema([*fields, (spec.label.name, label)])
+    if spec.label.column:
+        fields.append((spec.label.column, pa.int64() if spec.label.kind == "multiclass" else pa.float32()))
+    return pa.schema(fields)

@@ -39,7 +39,7 @@ def transform(
 ) -> Manifest:
     """Writes the transform graph and the transformed splits; the arguments are those of the component.
 
-    Rows without a label, or without a required value, are left out and counted.
+    Rows without a required value are left out and counted; so are those without a label that is learned from.
 
     Raises:
         InputError: settings, schema or user module are wrong.
@@ -54,13 +54,13 @@ def transform(
         raise InputError(f"both 'features' and preprocessing_fn of {FILE} make features; take one of them out")
     plan.check(features, schema, task)
     ranges = {split: extremes(parts) for split, parts in files.items()}
-    require_columns(ranges, list(columns(schema)) if preprocessing_fn else [*features.columns, task.label])
+    require_columns(ranges, list(columns(schema)) if preprocessing_fn else [*features.columns, *task.labels])
     if preprocessing_fn is None:
         features = features if features.columns else plan.choose(schema, task, files["train"], ranges["train"])
         require_values(ranges["train"], features.columns)
         require_finite(ranges, plan.numbers(features))
     if task.type == "regression":
-        require_finite(ranges, [task.label])
+        require_finite(ranges, task.labels)
     label = describe_label(files["train"], task)
 
     key = cache_key(
@@ -140,6 +140,7 @@ def _require_same_label(train: Sequence[Path], function: UserPreprocessing, labe
     for name, key in feature_keys(function.label_outputs).items():
         given = outputs[key]
         values = (tf.sparse.to_dense(given) if isinstance(given, tf.SparseTensor) else given).numpy()
+        assert label.name is not None  # without one no output is called like it
         if not is_same_label(values.reshape(batch.num_rows, -1)[:, 0], batch.column(label.name), label):
             raise InputError(
                 f"{FILE}: preprocessing_fn returns '{name}', which is not the label '{label.name}' or its ids; make "

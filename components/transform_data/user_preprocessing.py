@@ -25,7 +25,7 @@ class UserPreprocessing:
     a SparseTensor without the missing values. It may return the label, which is no feature.
     """
 
-    def __init__(self, function: Callable[..., Any], inputs: Sequence[Column], label: str) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: Sequence[Column], label: str | None) -> None:
         self.inputs = list(inputs)
         self.label_outputs: list[str] = []
         """Outputs, of the last call, that are the label."""
@@ -53,7 +53,8 @@ class UserPreprocessing:
             what = "an empty dict" if returned == {} else f"a {type(returned).__name__}"
             raise InputError(f"{FILE}: preprocessing_fn returned {what}; return a dict of tensors by feature name")
         outputs = {str(name): _checked(value, name) for name, value in returned.items()}
-        self.label_outputs = [name for name in outputs if name in (self._label, f"{self._label}_xf")]
+        known = () if self._label is None else (self._label, f"{self._label}_xf")
+        self.label_outputs = [name for name in outputs if name in known]
         self._features = [name for name in outputs if name not in self.label_outputs]
         if not self._features:
             raise InputError(f"{FILE}: preprocessing_fn returned only the label; return features too")
@@ -62,7 +63,7 @@ class UserPreprocessing:
 
     def _columns_of(self, output: Any, raw: Tensors, name: str) -> set[str]:
         columns: set[str] = set(graph_tools.get_dependent_inputs(tf.compat.v1.get_default_graph(), raw, [output]))
-        if self._label in columns:
+        if self._label is not None and self._label in columns:
             raise InputError(
                 f"{FILE}: preprocessing_fn computes feature '{name}' from the label '{self._label}', which is unknown "
                 "when the model serves; take it out"

@@ -1,5 +1,6 @@
 """Which rows candidates learn from, and on which they are compared."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from components.features import FeatureSpec, read_features
 from components.models.contract import Problem
 from components.models.examples import SPLIT, Examples, Matrix, hold_out, read_examples, standardized
 from components.models.packing import Packing
+from components.models.scaling import Scaling
 from components.settings import Training, Tuning
+from components.silhouettes import drawn_rows
 from components.tune_model.records import Experiment
 
+_SEED = 17
 _FEWEST = 2
 """Rows to compare on: one has no spread."""
 
@@ -33,6 +37,16 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class Space:
+    """Rows as points, on the features' scale."""
+
+    rows: Matrix
+    """Their numbers among the rows compared on; sorted."""
+    points: Matrix
+    """float32 [rows, columns]."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The rows, in memory, and how they are divided."""
 
@@ -43,6 +57,14 @@ class Comparison:
     train_rows: int
     """Of the train split."""
     folds: list[Fold]
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """Where clusters are compared; the same for all candidates."""
+        compared = np.concatenate([fold.compared for fold in self.folds])
+        rows = drawn_rows(len(compared), _SEED)
+        scaling = Scaling.of(self.packing, self.examples, np.arange(len(self.examples.labels)))
+        return Space(rows, scaling.matrix(self.examples, compared[rows]))
 
     @property
     def labels(self) -> Matrix:

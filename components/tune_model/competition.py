@@ -10,7 +10,7 @@ import optuna
 
 from components.errors import DataRejectedError, InputError, UnavailableError
 from components.settings import Model
-from components.tune_model.comparison import Comparison, read_comparison
+from components.tune_model.comparison import Comparison, Space, read_comparison
 from components.tune_model.measures import HIGHER_IS_BETTER, Measured, measure
 from components.tune_model.part import Part
 from components.tune_model.processes import Outcome, Runner, runner
@@ -134,7 +134,7 @@ class Competition:
         if result.state != "complete":
             return None
         labels, predictions = self._comparison.labels, self._study.predictions(result.model)
-        return measure(self._metric, self._comparison.spec.label, labels, predictions)
+        return measure(self._metric, self._comparison.spec.label, labels, predictions, _space(self._comparison))
 
     def _print(self, entry: Entry, was_done: bool) -> None:
         self._ends += 1
@@ -169,7 +169,7 @@ def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboa
     begun = time.monotonic()
     metric = metric_of(experiment.tuning, experiment.task)
     comparison = read_comparison(experiment)
-    trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison))
+    trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison), _space(comparison))
     with Study(studies, experiment, comparison) as study, runner(experiment, comparison) as places:
         competition = Competition(experiment, comparison, study, places, part)
         competition.run()
@@ -195,6 +195,10 @@ def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboa
         importance=competition.importance,
     )
     return board, results
+
+
+def _space(comparison: Comparison) -> Space | None:
+    return comparison.space if comparison.spec.label.kind == "clustering" else None
 
 
 def _failure(results: Sequence[TrialResult]) -> Exception:

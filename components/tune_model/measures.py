@@ -15,8 +15,10 @@ from components.errors import DataRejectedError
 from components.features import Label
 from components.models.examples import Matrix
 from components.settings import SelectionMetric
+from components.silhouettes import silhouettes
+from components.tune_model.comparison import Space
 
-HIGHER_IS_BETTER = frozenset(("auc", "accuracy"))
+HIGHER_IS_BETTER = frozenset(("auc", "accuracy", "silhouette"))
 
 _SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 _NORMAL_95 = float(stats.norm.ppf(0.975))
@@ -41,7 +43,8 @@ class Measured:
         """Holds the true value with 95 %, by the normal approximation."""
         reach = _NORMAL_95 * self.standard_error
         highest = 1.0 if self.metric in HIGHER_IS_BETTER else math.inf
-        return max(0.0, self.value - reach), min(highest, self.value + reach)
+        lowest = -1.0 if self.metric == "silhouette" else 0.0
+        return max(lowest, self.value - reach), min(highest, self.value + reach)
 
     def behind(self, best: "Measured") -> tuple[float, float]:
         """Tells by how much this is worse than another on the same rows, and the standard error of that."""
@@ -49,20 +52,28 @@ class Measured:
         return sign * (self.value - best.value), _standard_error(self.influence - best.influence)
 
 
-def measure(metric: SelectionMetric, label: Label, labels: Matrix, predictions: Matrix) -> Measured:
+def measure(
+    metric: SelectionMetric, label: Label, labels: Matrix, predictions: Matrix, space: Space | None = None
+) -> Measured:
     """Measures predictions.
 
     Args:
         metric: that the label's kind has.
         label: what the predictions are of.
         labels: [rows], as in Examples, in the label's unit.
-        predictions: float32 [rows, 1], the probability of the positive class or the value; or [rows, classes].
+        predictions: as run_trial gives them.
+        space: silhouette: in which clusters are compared.
 
     Raises:
         DataRejectedError: an AUC of rows that have one class.
     """
+    if metric == "silhouette":
+        assert space is not None  # whoever compares clusters has one
+        fits = silhouettes(space.points, predictions[space.rows].argmin(axis=1))
+        return Measured(metric, float(fits.mean()), fits - fits.mean())
     if metric == "auc":
-        return _auc(label, labels.astype(np.int64), predictions)
+        known = ~np.isnan(labels)
+        return _auc(label, labels[known].astype(np.int64), predictions[known])
     losses = _losses(metric, label, labels, predictions)
     mean = float(losses.mean())
     if metric != "rmse":
@@ -103,11 +114,15 @@ def _auc(label: Label, classes: Matrix, predictions: Matrix) -> Measured:
     if not parts:
         raise DataRejectedError(
             f"the {len(classes):,} rows that models are compared on have one class (needed for auc: two); supply more "
-            "rows, raise tuning.validation_fraction, or set tuning.metric to log_loss"
+            f"rows, raise tuning.validation_fraction, or {_without_auc(label)}"
         )
     return Measured(
         "auc", float(np.mean([auc for auc, _ in parts])), np.mean([influence for _, influence in parts], axis=0)
     )
+
+
+def _without_auc(label: Label) -> str:
+    return "set tuning.metric to log_loss" if label.is_learned else "name one model in section model"
 
 
 def _auc_of(truth: Matrix, scores: Matrix) -> tuple[float, Matrix]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.settings import CustomModel, Model
+from components.settings import CustomModel, KMeansModel, Model
 from components.tune_model.measures import Measured
 from components.tune_model.records import Row, TrialResult
 
@@ -143,4 +143,5 @@ def _request_ms(contender: Contender) -> float:
 
 
 def _named(contender: Contender) -> str:
-    return contender.result.model.kind
+    model = contender.result.model
+    return f"{model.kind} with {model.clusters} clusters" if isinstance(model, KMeansModel) else model.kind

@@ -1,19 +1,11 @@
 """What trials give, and the leaderboard that is made of them."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from components.errors import InputError
-from components.settings import Model, SelectionMetric, Task, Training, Tuning
-
-METRICS: Mapping[str, tuple[SelectionMetric, ...]] = {
-    "binary": ("log_loss", "brier", "auc", "accuracy"),
-    "multiclass": ("log_loss", "brier", "auc", "accuracy"),
-    "regression": ("rmse", "mae"),
-}
-"""By type of task; the first is the default."""
+from components.settings import SELECTION_METRICS, Model, SelectionMetric, Task, Training, Tuning
 
 
 def metric_of(tuning: Tuning, task: Task) -> SelectionMetric:
@@ -22,11 +14,11 @@ def metric_of(tuning: Tuning, task: Task) -> SelectionMetric:
     Raises:
         InputError: the task has no such metric.
     """
-    metric = tuning.metric or METRICS[task.type][0]
-    if metric not in METRICS[task.type]:
+    metric = tuning.metric or SELECTION_METRICS[task.type][0]
+    if metric not in SELECTION_METRICS[task.type]:
         raise InputError(
-            f"tuning.metric: a {task.type} task is not compared by '{metric}'; use one of "
-            f"{', '.join(METRICS[task.type])}"
+            f"tuning.metric: {task.described} is not compared by '{metric}'; use one of "
+            f"{', '.join(SELECTION_METRICS[task.type])}"
         )
     return metric
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from components.artifacts import whole
-from components.settings import Task, Training, Tuning
+from components.errors import InputError
+from components.settings import Task, Training, Tuning, wrong_kind
 from components.tune_model.page import write_page
 from components.tune_model.part import parse_part
 from components.tune_model.records import Experiment, Leaderboard, TrialResult, metric_of
@@ -39,6 +40,9 @@ def select(
         training=training,
         user_module=user_module,
     )
+    for index, candidate in enumerate(tuning.candidates):
+        if fault := wrong_kind(f"tuning.candidates[{index}].kind", candidate, task):
+            raise InputError(fault)
     if share.is_all and len(tuning.candidates) == 1 and not tuning.trials:
         board, results = _the_only_one(experiment), list[TrialResult]()
     else:

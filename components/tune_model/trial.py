@@ -32,7 +32,7 @@ def run_trial(experiment: Experiment, trial: Trial, comparison: Comparison) -> t
 
     Returns:
         How it went, and what a complete one predicted of the rows compared on, fold by fold: float32 [rows, 1], the
-        probability of the positive class or the value, or [rows, classes].
+        probability of the positive class, the value or the score, or [rows, classes or clusters].
     """
     started = time.monotonic()
     curves: list[list[Step]] = []
@@ -64,8 +64,10 @@ def is_lagging(curve: list[Step], limits: dict[int, float]) -> bool:
 
 
 def baseline(comparison: Comparison) -> Matrix:
-    """Predicts, as run_trial does, by the same answer for every row: the mean, or the classes' shares."""
+    """Predicts, as run_trial does, by the same answer for every row: the mean, the classes' shares, or one cluster."""
     label = comparison.spec.label
+    if not label.is_learned:
+        return np.zeros((len(comparison.labels), 1), np.float32)
     parts = []
     for fold in comparison.folds:
         known = comparison.examples.labels[fold.known]
@@ -137,6 +139,8 @@ def _step(epoch: Epoch) -> Step:
 
 
 def _in_the_labels_terms(label: Label, outputs: Matrix, mean: float, scale: float) -> Matrix:
+    if not label.is_learned:
+        return outputs
     if label.kind == "regression":
         return outputs * np.float32(scale) + np.float32(mean)
     return probabilities_of(label, outputs).reshape(len(outputs), -1)

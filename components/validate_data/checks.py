@@ -30,7 +30,7 @@ def check_split(summary: Summary, task: Task, known: set[tuple[str, str]]) -> It
     for feature, one in statistics.items():
         missing = common(one).num_missing
         absent = missing and not any(about == feature and type_ in MISSING for about, type_ in known)
-        if feature == task.label and absent:
+        if feature == task.label and absent and not task.is_unsupervised:
             yield Finding(name, feature, "MISSING_LABELS")
         elif missing == summary.split.rows and absent:
             yield Finding(name, feature, "ALL_MISSING")
@@ -49,13 +49,15 @@ def check_train(train: Summary, task: Task) -> Iterator[Finding]:
         if feature != task.label and train.split.rows > 1 and not common(one).num_missing and _is_constant(one):
             yield Finding(name, feature, "CONSTANT_FEATURE")
     yield from _check_label(train, task)
+    if task.label is None or task.is_unsupervised:
+        return  # nothing is learned from the label, so that no feature can give it away
     scores = leaks.scores(train.sample, task.label, numeric_label=task.type == "regression")
     for feature, score in scores.items():
         if score >= leaks.SUSPICIOUS:
             yield Finding(name, feature, "LABEL_LEAK", f"score {score:.3f} of 1 on rows held out")
 
 
-def check_environments(schema: schema_pb2.Schema, label: str, serving: str) -> Iterator[Finding]:
+def check_environments(schema: schema_pb2.Schema, label: str | None, serving: str) -> Iterator[Finding]:
     """Checks that requests without a label will conform to the schema."""
     if not schema.default_environment:
         return
@@ -65,16 +67,20 @@ def check_environments(schema: schema_pb2.Schema, label: str, serving: str) -> I
         return
     for feature in schema.feature:
         if feature.name == label and serving not in feature.not_in_environment:
-            yield Finding("schema", label, "LABEL_WHEN_SERVING", f"environment '{serving}'")
+            yield Finding("schema", feature.name, "LABEL_WHEN_SERVING", f"environment '{serving}'")
 
 
 def _check_label(train: Summary, task: Task) -> Iterator[Finding]:
+    if task.label is None or task.type in ("regression", "clustering"):
+        return
     label = train.features[task.label]
-    if task.type == "regression" or not common(label).num_non_missing:
+    if not common(label).num_non_missing:
         return
     if _is_constant(label):
+        if task.is_unsupervised:
+            return  # only usual rows to learn from are the best case
         yield Finding(train.split.name, task.label, "SINGLE_CLASS")
-    elif task.type == "binary":
+    elif task.type in ("binary", "anomaly_detection"):
         try:
             positive_class(_classes(train.split, task), task)
         except InputError as error:
@@ -82,7 +88,7 @@ def _check_label(train: Summary, task: Task) -> Iterator[Finding]:
 
 
 def _classes(split: Split, task: Task) -> list[str]:
-    batches = (batch.column(0) for batch in split.batches([task.label]))
+    batches = (batch.column(0) for batch in split.batches(task.labels))
     distinct = [_plain(pc.unique(column)) for column in batches]
     return distinct_classes(pa.chunked_array(distinct), task)
 

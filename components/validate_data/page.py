@@ -41,7 +41,7 @@ def write_page(path: Path, found: Inspection, verdict: Verdict, task: Task, prod
     write_whole(path, html)
 
 
-def _place(name: str, label: str, anomalies: list[Anomaly]) -> tuple[int, int]:
+def _place(name: str, label: str | None, anomalies: list[Anomaly]) -> tuple[int, int]:
     """Puts the label first, then the columns with anomalies, the worst first; the others stay in order."""
     worst = next((i for i, one in enumerate(anomalies) if one.feature == name), len(anomalies))
     return (name != label, worst)

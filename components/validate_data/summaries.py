@@ -44,8 +44,8 @@ def summarize(split: Split, schema: schema_pb2.Schema | None) -> Summary:
     return Summary(split, builder.statistics(), sampler.table(), sampler.longest)
 
 
-def infer_schema(train: Summary, label: str, serving_environment: str) -> schema_pb2.Schema:
-    """Infers a schema from the train split, with the label absent when serving."""
+def infer_schema(train: Summary, label: str | None, serving_environment: str) -> schema_pb2.Schema:
+    """Infers a schema from the train split, with the label, if there is one, absent when serving."""
     schema = tfdv.infer_schema(train.statistics)
     schema.default_environment.extend(["TRAINING", serving_environment])
     for feature in schema.feature:

@@ -99,7 +99,7 @@ def _rules(splits: dict[str, Split], task: Task, validation: Validation, curated
     if "train" not in splits:
         raise InputError(f"the dataset has no split 'train' (it has: {', '.join(splits) or 'none'}); see data.split")
     data = splits["train"].columns
-    if task.label not in data.names:
+    if task.label is not None and task.label not in data.names:
         raise InputError(
             f"task.label '{task.label}' is no column of the dataset "
             f"(it has: {_listed(data.names)}){nearest(task.label, data.names)}"

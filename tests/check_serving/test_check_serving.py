@@ -52,7 +52,7 @@ def change_predictions(folder: Path, change: Callable[[pa.Table], pa.Table]) -> 
         pq.write_table(change(pq.read_table(file)), file)
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "anomaly_detection", "clustering"])
 def test_a_sound_model_passes(models: Path, kind: str, tmp_path: Path) -> None:
     result = checked(models / kind, tmp_path)
     assert result.verdict == "pass", result.reason

@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 
 from components.evaluate_model.intervals import distribution, interval
 from components.evaluate_model.metrics import measure
-from components.predictions import Predictions
+from components.predictions import Predictions, Sampled
 from components.resampled_metrics import points, statistic
-from components.settings import METRICS, Bootstrap, Task
+from components.settings import Bootstrap, Task, metrics_of
 
 SCORES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 COARSE = st.integers(-5, 5).map(float)
 
 
 @st.composite
-def predictions(draw, kinds=("binary", "multiclass", "regression")):
+def predictions(draw, kinds=("binary", "multiclass", "regression", "anomaly_detection", "clustering")):
     """Predictions with ties, and groups without gaps."""
     kind = draw(st.sampled_from(kinds))
     rows = draw(st.integers(1, 30))
@@ -33,18 +33,34 @@ def predictions(draw, kinds=("binary", "multiclass", "regression")):
         threshold = draw(st.sampled_from([0.1, 0.5, 0.7]))
         scores = each(SCORES).astype(np.float32)
         return Predictions(task, each(st.booleans()), scores, ("0", "1"), threshold, 0.5), groups
+    labelled = draw(st.booleans())
+    if kind == "anomaly_detection":
+        task = Task(type=kind, label="y" if labelled else None)
+        truth = each(st.booleans()) & labelled
+        quantiles = np.sort(np.array(draw(st.lists(SCORES, min_size=2, max_size=9))))
+        threshold = draw(st.sampled_from([0.1, 0.5, 0.7]))
+        scores = each(SCORES).astype(np.float32)
+        return Predictions(task, truth, scores, ("0", "1"), threshold, 0.5, quantiles), groups
+    if kind == "clustering":
+        task = Task(type=kind, label="y" if labelled else None)
+        truth = each(st.integers(0, 2)) * labelled
+        sampled = Sampled(np.arange(rows), each(COARSE, 2), each(SCORES))
+        return Predictions(task, truth, each(st.integers(0, 2)), ("a", "b", "c"), 0.5, 0.5, None, 4, sampled), groups
     weights = each(st.integers(0, 9), 3) + 1e-3
     scores = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return Predictions(task, each(st.integers(0, 2)), scores, ("a", "b", "c"), 0.5, 0.5), groups
 
 
 def rows_of(whole: Predictions, indices: np.ndarray) -> Predictions:
-    return replace(whole, truth=whole.truth[indices], scores=whole.scores[indices])
+    sampled = whole.sampled
+    if sampled is not None:
+        sampled = Sampled(np.arange(len(indices)), sampled.points[indices], sampled.fits[indices])
+    return replace(whole, truth=whole.truth[indices], scores=whole.scores[indices], sampled=sampled)
 
 
 def by_scikit_learn(whole: Predictions, indices: np.ndarray) -> list[float]:
     values = measure(rows_of(whole, indices)) if len(indices) else {}
-    return [np.nan if values.get(name) is None else values[name] for name in METRICS[whole.task.type]]
+    return [np.nan if values.get(name) is None else values[name] for name in metrics_of(whole.task)]
 
 
 @given(predictions(), st.data())
@@ -97,7 +113,8 @@ def test_tying_neighbouring_scores_moves_metrics_little():
     exact, tied = statistic(whole, groups)(identity), statistic(whole, groups, 2048)(identity)
     np.testing.assert_allclose(tied, exact, atol=1e-3)
     # What is counted, not ranked, must not move at all: no tie crosses the threshold or a calibration bin.
-    counted = [METRICS["binary"].index(name) for name in ("accuracy", "precision", "recall", "f1", "calibration_error")]
+    names = metrics_of(Task(type="binary", label="y"))
+    counted = [names.index(name) for name in ("accuracy", "precision", "recall", "f1", "calibration_error")]
     np.testing.assert_allclose(tied[counted], exact[counted], rtol=1e-9)
 
 

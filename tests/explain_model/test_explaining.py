@@ -15,7 +15,7 @@ from components.rows import Arrays
 from tests.explain_model.made import ROWS, given
 from tests.train_model.projects import arrays_of, read_split, trained
 
-KINDS = ("binary", "multiclass", "regression")
+KINDS = ("binary", "multiclass", "regression", "anomaly_detection", "clustering")
 FEATURES = ["amount", "trip km", "visits", "colour"]
 
 
@@ -41,11 +41,12 @@ def test_contributions_add_up_to_the_prediction_that_was_evaluated(
     evaluated = read_split(made.predictions, "eval").to_pylist()
     for row in made.table.to_pylist():
         there = evaluated[row["row"]]
-        prediction = {"binary": "probability", "regression": "value"}.get(kind)
-        wanted = there[prediction] if prediction else max(there["probabilities"])
+        prediction = {"binary": "probability", "regression": "value", "anomaly_detection": "anomaly_score"}.get(kind)
+        several = min(there["distances"]) if kind == "clustering" else max(there.get("probabilities", [0]))
+        wanted = there[prediction] if prediction else several
         assert math.isclose(row["prediction"], wanted, rel_tol=1e-5)
         assert math.isclose(row["reference"] + sum(shares_of(row).values()), wanted, rel_tol=1e-5)
-        assert row.get("class") == there.get("class")
+        assert (row.get("class"), row.get("cluster")) == (there.get("class"), there.get("cluster"))
         assert sorted(shares_of(row)) == sorted(FEATURES)
         sizes = [abs(share) for share in shares_of(row).values()]
         assert sizes == sorted(sizes, reverse=True)
@@ -57,7 +58,7 @@ def test_contributions_are_shapley_values_by_their_definition() -> None:
     background = {
         n: v[:5] for n, v in arrays_of(read_split(given("binary", Path()).examples, "train"), "binary").items()
     }
-    found = sampling.shapley_values(model.predict, rows, background, 60, 0)
+    found = sampling.shapley_values(model.predict, rows, np.zeros(3, int), background, 60, 0)
     assert found.method == "exact_shap"
     for row in range(3):
         wanted = np.zeros(4)
@@ -121,7 +122,7 @@ def test_the_report_needs_nothing_else(kind: str, tmp_path: Path) -> None:
     assert "http" not in made.report.replace("http-equiv", "")
     assert "NaN" not in made.report
     assert "nan" not in made.report
-    assert made.report.count("<h3>") >= 8
+    assert made.report.count("<h3>") >= (7 if kind == "clustering" else 8)
 
 
 def test_time_that_is_over_leaves_whole_explanations(

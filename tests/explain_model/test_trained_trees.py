@@ -19,6 +19,7 @@ CASES = [
     ("binary", "boosted_trees", "sigmoid"),
     ("binary", "random_forest", "sigmoid"),
     ("multiclass", "boosted_trees", "sigmoid"),
+    ("anomaly_detection", "isolation_forest", "none"),
 ]
 
 

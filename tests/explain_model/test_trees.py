@@ -77,6 +77,7 @@ class Forest:
             explained=np.arange(0, 300, 7),
             background=rows,
             background_split="train",
+            chosen=self.predict(rows, **calibration).argmax(1),
         )
 
     def explain(self, material: Material) -> Contributions:

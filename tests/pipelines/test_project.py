@@ -63,6 +63,27 @@ def test_a_valid_project_brings_its_files_along(folder: Path) -> None:
     assert project.prediction_columns == ["bought", "city"]
 
 
+@pytest.mark.parametrize(
+    ("task", "kinds"),
+    [
+        ("{type: binary, label: bought}", ["linear", "mlp", "boosted_trees"]),
+        ("{type: anomaly_detection, label: bought}", ["isolation_forest", "autoencoder"]),
+        ("{type: anomaly_detection}", ["isolation_forest"]),
+        ("{type: clustering}", ["k_means"] * 9),
+    ],
+)
+def test_models_that_are_for_the_task_compete(folder: Path, task: str, kinds: list[str]) -> None:
+    project = load_project(folder, [f"task={task}"])
+    assert [candidate.kind for candidate in project.settings.selection.candidates] == kinds
+    assert ("bought" in project.prediction_columns) == ("label" in task)
+
+
+def test_an_open_number_of_clusters_is_one_candidate_each(folder: Path) -> None:
+    model = "model={kind: k_means, max_clusters: 4, starts: 2}"
+    candidates = load_project(folder, ["task={type: clustering}", model]).settings.selection.candidates
+    assert [(one.clusters, one.starts) for one in candidates] == [(2, 2), (3, 2), (4, 2)]  # type: ignore[union-attr]
+
+
 def test_an_override_takes_the_place_of_the_file(folder: Path) -> None:
     settings = load_project(folder, ["training.epochs=3", "data.split.key=[city]", "model={kind: linear}"]).settings
     assert settings.training.epochs == 3
@@ -98,6 +119,19 @@ FAULTS = [
     ("  slices:", "  thresholds: [{metric: rmse, max: 1}]\n  slices:", "20:17: evaluation.thresholds[0].metric: a binary task has no 'rmse'; use one of auc, "),
     ("  slices:", "  production: {metric: r2}\n  slices:", "20:16: evaluation.production.metric: a binary task has no 'r2'"),
     ("  slices:", "  slice_thresholds: [{metric: auc, min: 0, slices: [[town]]}]\n  slices:", "20:53: evaluation.slice_thresholds[0].slices: [town] is not in evaluation.slices ([city]); add it there"),
+    ("  label: bought\n", "", "8:1: task: a binary task learns from a label: name its column as label, or set type to anomaly_detection or clustering"),
+    ("type: binary", "type: clustering\n  positive: 1", "8:1: task: a clustering task has no positive value"),
+    ("features:", "model: {kind: k_means}\nfeatures:", "11:9: model.kind: a task of type binary has no 'k_means' (that is for clustering); use linear or"),
+    ("type: binary\n  label: bought", "type: anomaly_detection\nmodel: {kind: mlp}", "10:9: model.kind: a task of type anomaly_detection has no 'mlp'"),
+    ("features:", "tuning: {metric: silhouette}\nfeatures:", "11:10: tuning.metric: a binary task is not compared by 'silhouette'; use one of log_loss"),
+    ("features:", "training: {decision: {by: contamination}}\nfeatures:", "11:23: training.decision.by: contamination is for anomaly_detection, not for a binary task"),
+    ("features:", "training: {decision: {contamination: 0}}\nfeatures:", "11:23: training.decision.contamination: input should be greater than 0 (got: 0)"),
+    ("features:", "training: {decision: {contamination: 0.6}}\nfeatures:", "11:23: training.decision.contamination: input should be less than or equal to 0.5 (got: 0.6)"),
+    ("type: binary\n  label: bought", "type: anomaly_detection\ntraining: {decision: {by: max_f1}}", "10:23: training.decision.by: max_f1 needs labels; name task.label, or set it to contamination"),
+    ("type: binary\n  label: bought", "type: clustering\ntraining: {calibration: sigmoid}", "10:12: training.calibration: a clustering task learns from no label and gives no probabilities"),
+    ("type: binary\n  label: bought", "type: anomaly_detection\ntuning: {candidates: [{kind: isolation_forest}, {kind: autoencoder}]}", "10:10: tuning: without a label nothing tells which anomaly detector is better"),
+    ("type: binary\n  label: bought", "type: anomaly_detection\ntuning: {trials: 3}", "10:10: tuning: without a label nothing tells"),
+    ("  label: bought", "  label: bought\nmodel: {kind: k_means, clusters: 1}", "11:24: model.clusters: input should be greater than or equal to 2 (got: 1)"),
     ("label: bought", "label: bougt", "10:3: column 'bougt' is not in the schema; did you mean 'bought'?"),
     ("[price]", "[prize]", "13:17: column 'prize' is not in the schema; did you mean 'price'?"),
     ("[price]", "[price, bought]", "13:24: the label 'bought' cannot be a feature"),

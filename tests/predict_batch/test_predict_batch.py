@@ -24,7 +24,7 @@ from components.rows import MISSING_INTEGER
 from components.serving_model import ServingModel
 from tests.train_model.projects import arrays_of, project, raw_rows, read_split, trained, write_dataset
 
-KINDS = ("binary", "multiclass", "regression")
+KINDS = ("binary", "multiclass", "regression", "anomaly_detection", "clustering")
 
 
 def replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -42,7 +42,7 @@ def test_predictions_are_those_of_the_served_model(kind: str, tmp_path: Path) ->
     assert written.column_names == ["id", "label", *outputs]
     assert written.select(["id", "label"]).equals(given.select(["id", "label"]))
     for name, values in outputs.items():
-        if name == "class":
+        if name in ("class", "cluster"):
             assert written[name].to_pylist() == [value.decode() for value in values]
         else:
             np.testing.assert_allclose(np.array(written[name].to_pylist(), np.float32), values, rtol=1e-5, atol=1e-6)

@@ -23,7 +23,7 @@ from components.serving_model import ServingModel
 from components.shapley import Sample
 from tests.train_model.projects import arrays_of, project, raw_rows, read_split, trained, write_dataset
 
-KINDS = ("binary", "multiclass", "regression")
+KINDS = ("binary", "multiclass", "regression", "anomaly_detection", "clustering")
 TYPICAL = {"trip km": 4.0, "amount": 95.5, "colour": "green"}  # visits: no typical value, so missing
 
 
@@ -34,7 +34,8 @@ def predicted(kind: str, output: Path, most: int, model: Path | None = None) -> 
 
 
 def value_of(row: dict[str, Any]) -> float:
-    return float(row.get("probability", row.get("value", max(row.get("probabilities", [0])))))
+    several = min(row["distances"]) if "distances" in row else max(row.get("probabilities", [0]))
+    return float(row.get("probability", row.get("value", row.get("anomaly_score", several))))
 
 
 def total(row: dict[str, Any]) -> float:
@@ -68,9 +69,11 @@ def test_all_reasons_lead_from_the_typical_row_to_the_prediction(kind: str, tmp_
     assert reference["visits"][0] == np.quantile(train["visits"][train["visits"] >= 0], 0.5)
     start = {name: values[0] for name, values in model.predict(reference).items()}
     for row in rows:
-        of_class = start.get("probability", start.get("value"))
+        of_class = start.get("probability", start.get("value", start.get("anomaly_score")))
         if kind == "multiclass":
             of_class = start["probabilities"][model.spec.label.classes.index(row["class"])]
+        if kind == "clustering":
+            of_class = start["distances"][int(row["cluster"])]
         assert of_class is not None
         assert math.isclose(of_class + total(row), value_of(row), rel_tol=1e-4, abs_tol=1e-5)
         sizes = [abs(one["contribution"]) for one in row["reasons"]]

@@ -20,7 +20,9 @@ from components.schema import columns, parse_schema
 from components.serving_model import ServingModel
 from tests.train_model import projects
 
-KINDS = ("binary", "multiclass", "regression")
+KINDS = ("binary", "multiclass", "regression", "anomaly_detection", "clustering")
+
+THRESHOLDS = {"binary": 0.4, "anomaly_detection": 0.5}
 
 
 def main(folder: Path, kinds: Sequence[str]) -> None:
@@ -38,7 +40,7 @@ def main(folder: Path, kinds: Sequence[str]) -> None:
                 {
                     "name": kind,
                     "version": "v0001-0123abcd",
-                    "evaluation": {"decision_threshold": 0.4 if kind == "binary" else None},
+                    "evaluation": {"decision_threshold": THRESHOLDS.get(kind)},
                     "config": {"data": {"key": ["id"]}, "section of another version": {}},
                     "fields of another version": {},
                 }

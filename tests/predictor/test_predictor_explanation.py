@@ -29,7 +29,13 @@ from tests.predictor.running import RunningServer, wait_for
 EXPLAIN = "/v1/models/toy:explain"
 ROW = {"trip km": 2.5, "amount": 100.0, "visits": 3, "colour": "red"}
 TYPICAL = {"trip km": 4.0, "amount": 95.5, "colour": "green"}  # visits: no typical value, so missing in the reference
-NUMBERS = {"binary": "probability", "multiclass": "probabilities", "regression": "value"}
+NUMBERS = {
+    "binary": "probability",
+    "multiclass": "probabilities",
+    "regression": "value",
+    "anomaly_detection": "anomaly_score",
+    "clustering": "distances",
+}
 
 # ----------------------------------------------------------------------------------------------- the arithmetic
 
@@ -184,7 +190,7 @@ def explain(server: RunningServer, rows: Any) -> httpx.Response:
     return server.client.post(EXPLAIN, json={"instances": rows})
 
 
-@pytest.fixture(scope="module", params=["binary", "multiclass", "regression"])
+@pytest.fixture(scope="module", params=list(NUMBERS))
 def task(
     models: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[str, RunningServer]]:
@@ -208,7 +214,8 @@ def task(
 
 def explained_value(prediction: dict[str, Any], explanation: dict[str, Any]) -> float:
     value = prediction[explanation["output"]]
-    return float(max(value) if isinstance(value, list) else value)
+    best = min if explanation["output"] == "distances" else max
+    return float(best(value) if isinstance(value, list) else value)
 
 
 def test_an_explanation_adds_up_to_the_prediction(task: tuple[str, RunningServer], models: Path) -> None:
@@ -222,6 +229,7 @@ def test_an_explanation_adds_up_to_the_prediction(task: tuple[str, RunningServer
     for explanation, prediction in zip(explanations, predictions, strict=True):
         assert explanation["output"] == NUMBERS[kind]
         assert explanation.get("class") == {"binary": "1", "regression": None}.get(kind, prediction.get("class"))
+        assert explanation.get("cluster") == prediction.get("cluster")
         assert explanation["exact"]
         assert explanation["prediction"].keys() == prediction.keys()
         assert explanation["value"] == pytest.approx(explained_value(prediction, explanation), rel=1e-5)
@@ -244,7 +252,7 @@ def test_the_reference_is_the_typical_row(task: tuple[str, RunningServer]) -> No
     assert set(typical["contributions"].values()) == {0.0}
     assert typical["reference"] == typical["value"]
     assert [name for name, share in other["contributions"].items() if share] == ["visits"]
-    if kind != "multiclass":  # of another class, the reference is another number
+    if kind not in ("multiclass", "clustering"):  # of another class, the reference is another number
         assert other["reference"] == pytest.approx(typical["value"], rel=1e-5)
 
 

@@ -45,7 +45,7 @@ async def answer(page: Page) -> dict[str, str]:
     return shown
 
 
-@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "anomaly_detection", "clustering"])
 def test_a_row_is_predicted_and_explained(models: Path, kind: str) -> None:
     async def visit(page: Page) -> None:
         await send(page, ROW)

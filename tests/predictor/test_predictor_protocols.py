@@ -163,7 +163,7 @@ def test_v2_takes_serialized_examples(server: RunningServer, models: Path) -> No
     assert answer.json()["outputs"][0]["data"] == [row["probability"] for row in by_row]
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["multiclass", "regression", "anomaly_detection", "clustering"])
 def test_other_tasks(models: Path, kind: str) -> None:
     with running.serving(models / kind, model_name="") as server:
         assert server.client.get("/v1/models").json() == {"models": [kind]}
@@ -171,16 +171,16 @@ def test_other_tasks(models: Path, kind: str) -> None:
         answer = server.client.post(f"/v1/models/{kind}:predict", json={"instances": rows}).json()["predictions"]
         for name, values in expected(models, kind).items():
             got = np.array([prediction[name] for prediction in answer])
-            if name == "class":
+            if name in ("class", "cluster"):
                 assert got.tolist() == [value.decode() for value in values.tolist()]
             else:
                 np.testing.assert_allclose(got, values, rtol=2e-5, atol=1e-6)
-        assert "label" not in answer[0]
+        assert ("label" in answer[0]) == (kind == "anomaly_detection")
         columns = server.client.post(f"/v2/models/{kind}/infer", json={"inputs": tensors(rows)}).json()
-        assert columns["outputs"][0]["shape"] == ([200, 3] if kind == "multiclass" else [200])
+        assert columns["outputs"][0]["shape"] == ([200, 3] if kind in ("multiclass", "clustering") else [200])
         counters = ["lockgate_predictions_count"]
-        if kind == "multiclass":
-            counters = [f'lockgate_predicted_classes_total{{name="{name}"}}' for name in ("low", "mid", "high")]
+        if names := {"multiclass": ("low", "mid", "high"), "clustering": ("0", "1", "2")}.get(kind):
+            counters = [f'lockgate_predicted_classes_total{{name="{name}"}}' for name in names]
         running.wait_for(lambda: sum(server.metrics()[counter] for counter in counters) == 400)
 
 

@@ -30,7 +30,18 @@ FEATURES = {
     "numeric": [{"columns": ["amount", "visits"]}, {"columns": ["trip km"], "missing": "error"}],
     "categorical": [{"columns": ["colour"]}],
 }
-LABEL_TYPES = {"binary": "INT", "multiclass": "BYTES", "regression": "FLOAT"}
+LABEL_TYPES = {
+    "binary": "INT",
+    "multiclass": "BYTES",
+    "regression": "FLOAT",
+    "anomaly_detection": "INT",
+    "clustering": "BYTES",
+}
+MODELS = {
+    "anomaly_detection": {"kind": "isolation_forest", "trees": 20},
+    "clustering": {"kind": "k_means", "clusters": 3, "starts": 1},
+}
+"""Of a task that has no mlp."""
 FAST = {"epochs": 6, "batch_size": 64, "learning_rate": 0.01}
 
 
@@ -41,12 +52,22 @@ def raw_rows(kind: str, rows: int = ROWS, seed: int = 3) -> pa.Table:
     trip = rng.exponential(5, rows)
     visits = rng.integers(0, 9, rows)
     colour = rng.choice(["red", "green", "grün"], rows)
+    if kind == "anomaly_detection":
+        odd = np.random.default_rng(seed).random(rows) < 0.05
+        amount += 150 * odd
+    if kind == "clustering":
+        group = np.random.default_rng(seed).integers(0, 3, rows)
+        amount, trip = amount + 400 * (group == 1), trip + 60 * (group == 2)
     score = (amount - 100) / 20 + (trip - 5) / 5 + (visits - 4) / 3 + 2 * (colour == "red")
     labels = {
         "binary": (score + rng.normal(0, 0.5, rows) > 1).astype("int64"),
         "multiclass": np.array(["low", "mid", "high"])[np.digitize(score, [0, 1.5])],
         "regression": (1000 + 50 * score).astype("float32"),
     }
+    if kind == "anomaly_detection":
+        labels[kind] = odd.astype("int64")
+    if kind == "clustering":
+        labels[kind] = np.array(["few", "dear", "far"])[group]
     return pa.table(
         {
             "id": [f"row-{index}" for index in range(rows)],
@@ -79,6 +100,8 @@ class Project:
     kind: str
     transformed: Path
     transform_graph: Path
+    settings: dict[str, Any] | None = None
+    """Section `task`, where it is another than usual."""
 
     @property
     def examples(self) -> Path:
@@ -88,7 +111,7 @@ class Project:
     @property
     def task(self) -> Task:
         """Section `task`."""
-        return Task(type=self.kind, label="label")  # type: ignore[arg-type]
+        return Task.model_validate(self.settings or {"type": self.kind, "label": "label"})
 
     def train(
         self, output: Path, model: dict[str, Any] | None = None, training: dict[str, Any] | None = None, code: str = ""
@@ -99,7 +122,7 @@ class Project:
             str(self.transform_graph),
             str(self.folder / "schema"),
             self.task,
-            parse_model(model or {"kind": "mlp", "hidden_units": [16]}),
+            parse_model(model or MODELS.get(self.kind, {"kind": "mlp", "hidden_units": [16]})),
             Training.model_validate(FAST | (training or {})),
             code,
             str(output / "model"),

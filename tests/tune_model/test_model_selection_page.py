@@ -48,8 +48,7 @@ def with_the_kind(root: Path) -> None:
     shutil.copytree(ROOT / "components", root / "components")
     settings, module, line = PYTHON
     replaced(root / "components/settings.py", "\nModel = Annotated[", f"\n{settings}\n\nModel = Annotated[")
-    last = "RandomForestModel | CustomModel,"
-    replaced(root / "components/settings.py", last, last.replace("|", "| NearestModel |"))
+    replaced(root / "components/settings.py", "    | CustomModel\n", "    | NearestModel\n    | CustomModel\n")
     (root / "components/models/nearest.py").write_text(module)
     kinds = root / "components/models/kinds.py"
     replaced(kinds, '    "custom": Custom(),\n', f'{line}    "custom": Custom(),\n')

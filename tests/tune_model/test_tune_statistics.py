@@ -10,11 +10,11 @@ from sklearn import metrics as sklearn_metrics
 
 from components.errors import DataRejectedError, InputError
 from components.features import Label
-from components.settings import LinearModel, Task, Training, Tuning
-from components.tune_model.comparison import divide
+from components.settings import SELECTION_METRICS, LinearModel, Task, Training, Tuning
+from components.tune_model.comparison import Space, divide
 from components.tune_model.measures import Measured, measure
 from components.tune_model.ranking import Entry, choose, contenders, rows
-from components.tune_model.records import METRICS, TrialResult, metric_of
+from components.tune_model.records import TrialResult, metric_of
 
 LABELS = {
     "binary": Label(name="y", kind="binary", classes=["no", "yes"]),
@@ -58,7 +58,7 @@ def sklearn_value(metric: str, kind: str, labels: np.ndarray, predictions: np.nd
             return sklearn_metrics.log_loss(labels, flat)
 
 
-PAIRS = [(kind, metric) for kind, metrics in METRICS.items() for metric in metrics]
+PAIRS = [(kind, metric) for kind in LABELS for metric in SELECTION_METRICS[kind]]
 
 
 @pytest.mark.parametrize(("kind", "metric"), PAIRS)
@@ -96,6 +96,26 @@ def test_an_auc_with_ties_is_scikit_learns(data: st.DataObject) -> None:
     scores = np.array(data.draw(st.lists(st.integers(0, 4), min_size=rows, max_size=rows))) / 4
     measured = measure("auc", LABELS["binary"], truth.astype("f4"), scores[:, None].astype("f4"))
     assert measured.value == pytest.approx(sklearn_metrics.roc_auc_score(truth, scores))
+
+
+def test_rows_without_a_label_are_no_part_of_an_anomaly_detectors_auc() -> None:
+    label = Label(name="y", kind="anomaly_detection", classes=["0", "1"])
+    labels, scores = np.array([0, 1, np.nan, 0]), np.array([[0.2], [0.9], [0.99], [0.1]], "f4")
+    assert measure("auc", label, labels, scores).value == 1.0
+    with pytest.raises(DataRejectedError, match=r"the 0 rows .* one class .* name one model in section model"):
+        measure("auc", label, np.full(4, np.nan), scores)
+
+
+def test_a_silhouette_is_scikit_learns_and_one_cluster_has_none() -> None:
+    label = Label(name=None, kind="clustering")
+    rng = np.random.default_rng(1)
+    distances = rng.random((50, 3)).astype("f4")
+    space = Space(np.arange(0, 50, 2), rng.normal(size=(25, 4)))
+    measured = measure("silhouette", label, np.full(50, np.nan), distances, space)
+    expected = sklearn_metrics.silhouette_score(space.points, distances[::2].argmin(axis=1))
+    assert measured.value == pytest.approx(expected)
+    assert measured.interval[0] < expected < measured.interval[1]
+    assert measure("silhouette", label, np.full(50, np.nan), np.zeros((50, 1)), space).value == 0
 
 
 def test_an_auc_of_one_class_is_refused_in_one_line() -> None:
