@@ -166,7 +166,7 @@ def reference(table: Table, model: Any, train: pd.DataFrame, test: pd.DataFrame)
     # 254 categories are what boosting takes; more are numbered.
     texts = [c for c in both if not pd.api.types.is_numeric_dtype(both[c])]
     for name in texts:
-        values = both[name].astype("string")
+        values = both[name].astype(object).map(str, na_action="ignore")
         both[name] = values.astype("category") if values.nunique() <= 254 else values.astype("category").cat.codes
     if not isinstance(model, ensemble.HistGradientBoostingRegressor | ensemble.HistGradientBoostingClassifier):
         for name in texts:

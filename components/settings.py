@@ -632,12 +632,13 @@ class Tuning(Section):
     metric: SelectionMetric | None = None
     """Default: log_loss; regression: rmse; anomaly_detection: auc; clustering: silhouette (Rousseeuw, Silhouettes,
     1987), on 3,000 rows at most."""
-    folds: Annotated[int, Field(ge=2, le=20)] | None = None
-    """Cross-validation with so many folds; default: one part of the train split is held out."""
+    folds: Annotated[int, Field(ge=1, le=20)] | None = None
+    """Cross-validation with so many folds; 1: one part of the train split is held out. Default: 1, or 5 where fewer
+    than 1,000 rows with labels to learn are drawn from: of so few, a part says little."""
     validation_fraction: Fraction = 0.2
-    """Without folds: share of the train split that candidates are compared on."""
+    """With one fold: share of the train split that candidates are compared on."""
     validation_rows: Literal["random", "last"] = "random"
-    """Without folds: which, drawn by the seed, or the last in the order of the spans."""
+    """With one fold: which, drawn by the seed, or the last in the order of the spans."""
     max_rows: Annotated[int, Field(ge=10)] | None = 100_000
     """So many rows of the train split take part at most, drawn by the seed, or the last; the chosen model then learns
     from all."""

@@ -17,6 +17,7 @@ from components.silhouettes import drawn_rows
 from components.tune_model.records import Experiment
 
 _SEED = 17
+_FEW, _FOLDS_OF_FEW = 1_000, 5
 _FEWEST = 2
 """Rows to compare on: one has no spread."""
 
@@ -102,19 +103,27 @@ def read_comparison(experiment: Experiment) -> Comparison:
     if tuning.max_rows is not None and train_rows > tuning.max_rows:
         rows = _some(train_rows, tuning)
         examples = Examples(examples.numbers[rows], examples.categories[rows], examples.labels[rows])
-    return Comparison(spec, packing, examples, train_rows, divide(examples.labels, tuning, experiment.training))
+    folds = divide(examples.labels, tuning, experiment.training, _usual_folds(len(examples.labels), experiment))
+    return Comparison(spec, packing, examples, train_rows, folds)
 
 
-def divide(labels: Matrix, tuning: Tuning, training: Training) -> list[Fold]:
+def divide(labels: Matrix, tuning: Tuning, training: Training, usual_folds: int = 1) -> list[Fold]:
     """Divides rows; drawn ones have each class, and each range of a number, in its share.
+
+    Args:
+        labels: of the rows.
+        tuning: how.
+        training: what it holds out.
+        usual_folds: where `tuning` does not say.
 
     Raises:
         DataRejectedError: too few rows.
     """
     rows = len(labels)
-    if tuning.folds:
-        _require(rows >= _FEWEST * tuning.folds, rows, f"{_FEWEST * tuning.folds} for {tuning.folds} folds")
-        parts = _parts(labels, tuning.folds, tuning.seed)
+    folds = tuning.folds or usual_folds
+    if folds > 1:
+        _require(rows >= _FEWEST * folds, rows, f"{_FEWEST * folds} for {folds} folds")
+        parts = _parts(labels, folds, tuning.seed)
     else:
         count = round(rows * tuning.validation_fraction)
         needed = f"{_FEWEST} to compare models on, validation_fraction {tuning.validation_fraction:g} gives {count}"
@@ -122,6 +131,12 @@ def divide(labels: Matrix, tuning: Tuning, training: Training) -> list[Fold]:
         is_drawn = tuning.validation_rows == "random"
         parts = [_drawn(labels, count, tuning.seed) if is_drawn else np.arange(rows - count, rows, dtype=np.int32)]
     return [_fold(rows, part, training) for part in parts]
+
+
+def _usual_folds(rows: int, experiment: Experiment) -> int:
+    # Clusters have no names that models of several folds share.
+    may_be_pooled = not experiment.task.is_unsupervised and experiment.tuning.validation_rows == "random"
+    return _FOLDS_OF_FEW if may_be_pooled and _FEWEST * _FOLDS_OF_FEW <= rows < _FEW else 1
 
 
 def _fold(rows: int, compared: Matrix, training: Training) -> Fold:
@@ -155,7 +170,7 @@ def _by_label(labels: Matrix, random: np.random.Generator) -> Matrix:
 
 def _some(rows: int, tuning: Tuning) -> Matrix:
     assert tuning.max_rows is not None
-    if tuning.validation_rows == "last" and not tuning.folds:
+    if tuning.validation_rows == "last" and tuning.folds in (None, 1):
         return np.arange(rows - tuning.max_rows, rows)
     return np.sort(np.random.default_rng(tuning.seed).permutation(rows)[: tuning.max_rows])
 

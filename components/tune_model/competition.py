@@ -189,7 +189,7 @@ def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboa
         compared_rows=len(comparison.labels),
         used_rows=len(comparison.examples.labels),
         train_rows=comparison.train_rows,
-        folds=experiment.tuning.folds,
+        folds=len(comparison.folds) if len(comparison.folds) > 1 else None,
         seconds=round(time.monotonic() - begun, 1),
         rows=rows(entries, ranked, chosen, trivial),
         importance=competition.importance,

@@ -35,7 +35,7 @@ def chosen(
         str(given.transformed),
         str(given.transform_graph),
         given.task,
-        Tuning.model_validate({"candidates": candidates, **tuning}),
+        Tuning.model_validate({"candidates": candidates, "folds": 1, **tuning}),
         Training.model_validate({**FAST, **(training or {})}),
         code,
         studies,

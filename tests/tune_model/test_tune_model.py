@@ -81,6 +81,13 @@ def test_folds_compare_on_every_row(kind: str, tmp_path: Path) -> None:
     assert len(complete(board)) == 2
 
 
+def test_few_rows_are_all_compared_on(tmp_path: Path) -> None:
+    board = chosen(tmp_path, [STUMPS, TREES], folds=None)
+    assert (board.folds, board.compared_rows) == (5, 900)
+    board = chosen(tmp_path / "last", [STUMPS, TREES], folds=None, validation_rows="last")
+    assert (board.folds, board.compared_rows) == (None, 180)
+
+
 def test_a_seed_decides_the_selection(tmp_path: Path) -> None:
     boards = [
         chosen(tmp_path / name, [LINEAR, TREES], trials=2, seed=seed)
@@ -201,13 +208,13 @@ def test_the_eval_split_is_not_read(tmp_path: Path) -> None:
     assert facts(board) == facts(chosen(tmp_path / "other", [STUMPS, TREES]))
 
 
-@pytest.mark.parametrize("folds", [None, 5])
+@pytest.mark.parametrize("folds", [1, 5])
 @pytest.mark.parametrize("kind", KINDS)
-def test_ten_rows_do(kind: str, folds: int | None, tmp_path: Path) -> None:
+def test_ten_rows_do(kind: str, folds: int, tmp_path: Path) -> None:
     few = read_split(project(kind).transformed, "train").slice(0, 10)
     given = project(kind).with_transformed(write_dataset(tmp_path / "given", train=few))
     board = chosen(tmp_path, [LINEAR, MLP], given=given, folds=folds, training={"epochs": 1})
-    assert board.compared_rows == (10 if folds else 2)
+    assert board.compared_rows == (10 if folds > 1 else 2)
     assert np.isfinite([row.value for row in board.rows]).all()
 
 
