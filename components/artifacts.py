@@ -17,6 +17,10 @@ from components.json_files import parse_record
 MANIFEST = "manifest.json"
 MODEL_VERSION = "1"
 MODEL_SPEC = "spec.json"
+REJECTED = "rejected"
+"""Beside the splits of predictions: rows that a model refused, with the reason."""
+BATCH = "batch"
+"""The one split of rows that are only to be predicted: without a label, never learned from."""
 
 
 class _Record(BaseModel):

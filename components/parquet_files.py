@@ -6,27 +6,38 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from components import storage
 from components.errors import InputError
 
 
-def open_parquet(path: Path, remedy: str) -> pq.ParquetFile:
+def open_parquet(path: Path | str, remedy: str) -> pq.ParquetFile:
     """Opens a file.
 
     Args:
-        path: of the file.
+        path: of the file, or its URI; of a remote one, only what is needed is read.
         remedy: for the message, e.g. "run ingest_data again".
 
     Raises:
         InputError: it is no Parquet.
     """
     try:
+        if isinstance(path, str) and storage.is_remote(path):
+            fs, name = storage.filesystem(path)
+            with storage.reaching(path):
+                return pq.ParquetFile(fs.open(name, "rb"))
         return pq.ParquetFile(path)
     except pa.ArrowException as error:
         raise _unreadable(path, error, remedy) from error
 
 
 def read_batches(
-    path: Path, names: Sequence[str], rows: int, remedy: str, where: str, why: str
+    path: Path | str,
+    names: Sequence[str],
+    rows: int,
+    remedy: str,
+    where: str,
+    why: str,
+    row_groups: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yields the columns of a file.
 
@@ -37,6 +48,7 @@ def read_batches(
         remedy: for the message about a file that cannot be read.
         where: for the message about a column that is not there: what lacks it.
         why: for that message: who needs the column, and what to do.
+        row_groups: to read; None: all.
 
     Raises:
         InputError: a column is not there, or the file is damaged.
@@ -46,10 +58,10 @@ def read_batches(
     if absent:
         raise InputError(f"{where} has no column '{absent[0]}', which {why}")
     try:
-        yield from file.iter_batches(rows, columns=list(names))
+        yield from file.iter_batches(rows, columns=list(names), row_groups=row_groups)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error, remedy) from error
 
 
-def _unreadable(path: Path, error: Exception, remedy: str) -> InputError:
+def _unreadable(path: Path | str, error: Exception, remedy: str) -> InputError:
     return InputError(f"'{path}' cannot be read as Parquet: {str(error).splitlines()[0]}; {remedy}")

@@ -48,14 +48,20 @@ def format_schema(schema: Schema) -> str:
     return str(text_format.MessageToString(schema))
 
 
-def columns(schema: Schema) -> dict[str, Column]:
+def columns(schema: Schema, environment: str = "") -> dict[str, Column]:
     """Lists the columns that a schema describes, by name, in its order.
+
+    Args:
+        schema: with or without environments.
+        environment: only columns that rows of this one have; empty, or one that the schema does not know: all.
 
     Raises:
         InputError: a feature has a type that a table cannot hold.
     """
     result = {}
     for feature in schema.feature:
+        if environment in schema.default_environment and environment in feature.not_in_environment:
+            continue
         if feature.type not in _ARROW_TYPES:
             kind = schema_pb2.FeatureType.Name(feature.type)
             raise InputError(f"schema: feature '{feature.name}' has type {kind}; use BYTES, INT or FLOAT")

@@ -62,7 +62,7 @@ RegistryOption = Annotated[str, typer.Option(help="Registry and folder of the im
 TagOption = Annotated[str, typer.Option(help="Tag of the images; default: version and content of the code.")]
 
 
-MONITORING = "monitoring"
+MONITORING, BATCH_PREDICTION = "monitoring", "batch_prediction"
 """The pipeline that takes a window."""
 
 # What the verdict of a stage is about.
@@ -72,7 +72,9 @@ _LABELS = {
     "check_serving": "serving",
     "deploy_model": "service",
     "monitor_model": "because",
+    "write_predictions": "rows",
 }
+_PLACES = {"publish_model": "model", "write_predictions": "written"}
 
 
 class Runner(StrEnum):
@@ -112,10 +114,41 @@ def run(
     root = runs.resolve()
     if pipeline == MONITORING:
         prepared = submission.prepare_monitoring(loaded)
+    elif pipeline == BATCH_PREDICTION:
+        prepared = submission.prepare_batch(loaded)
     else:
         prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
     text = compiled.read(pipeline, registry, tag)
     _run_here(loaded.settings.name, text, prepared, root, cache, runner, network, variables or [])
+
+
+@app.command()
+def predict(
+    project: ProjectArgument,
+    window: Annotated[
+        str, typer.Option(help="Which spans, e.g. 2013-12 or 'last 1 month'; default: data.window.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Version that decides; default: batch.model.")] = "",
+    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
+    ] = True,
+    runner: Annotated[
+        Runner, typer.Option(help="venv: each stage in the local twin of its image. docker: in the image itself.")
+    ] = Runner.VENV,
+    registry: RegistryOption = images.REGISTRY,
+    tag: TagOption = "",
+    network: Annotated[str, typer.Option(help="docker: network of the stages.")] = "none",
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stages. Repeatable."),
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Predict the rows of spans with a published model, and put the predictions into their place."""
+    chosen = {"data.window": window, "batch.model": model}
+    given = [*(overrides or []), *(f"{key}={value}" for key, value in chosen.items() if value)]
+    run(project, BATCH_PREDICTION, runs, cache, runner, registry, tag, network, variables, given)
 
 
 @app.command()
@@ -239,7 +272,7 @@ def _print_outcome(name: str, outcome: "Outcome") -> None:
         if reason and not (failed and reason in failed.error):
             lines.append((_LABELS.get(record.stage, record.stage), reason))
         if record.parameters.get("uri"):
-            lines.append(("model", str(record.parameters["uri"])))
+            lines.append((_PLACES.get(record.stage, "uri"), str(record.parameters["uri"])))
     report = outcome.folder / "report" / "index.html"
     lines += [("report", str(report))] if report.is_file() else []
     lines += [("log", failed.log)] if failed else []

@@ -44,7 +44,7 @@ def contents() -> Iterator[tuple[Path, str]]:
         stage = component.parent.name
         function = getattr(importlib.import_module(f"components.{stage}.component"), stage)
         yield component.with_suffix(".yaml"), _compiled(function)
-    for name in ("training", "tuning", "monitoring"):
+    for name in ("training", "tuning", "monitoring", "batch_prediction"):
         text = configured(_compiled(getattr(importlib.import_module(f"pipelines.{name}"), name)), DEFAULTS)
         yield ROOT / "pipelines" / "compiled" / f"{name}.yaml", text
         yield ROOT / "docs" / f"{name}.svg", draw(text)

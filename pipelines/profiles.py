@@ -18,14 +18,18 @@ identity of its cloud needs none."""
 STORAGE_FOLDER = f"/var/run/secrets/{STORAGE}"
 """Where the Secret's keys are files, too: GOOGLE_APPLICATION_CREDENTIALS names one."""
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+DATABASE = "lockgate-database"
+"""Secret with user and password of the database that predictions go into; optional."""
+DATABASE_VARIABLES = ("PGUSER", "PGPASSWORD")
 VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS")
 
 _USE_STORAGE = frozenset(
     {
         *("ingest_data", "validate_data", "transform_data", "predict_batch", "publish_model", "deploy_model"),
-        "monitor_model",
+        *("monitor_model", "write_predictions"),
     }
 )
+_USES_DATABASE = "write_predictions"
 
 
 def _profile(cpu: str, cpu_limit: str, memory: str, memory_limit: str, hours: int) -> StageProfile:
@@ -53,6 +57,7 @@ DEFAULTS = Cluster(
         "publish_model": _profile("50m", "2", "256Mi", "2Gi", 2),
         "deploy_model": _profile("50m", "1", "256Mi", "1Gi", 4),
         "monitor_model": _profile("200m", "4", "1Gi", "4Gi", 4),
+        "write_predictions": _profile("100m", "2", "512Mi", "3Gi", 4),
         "report_run": _profile("20m", "1", "128Mi", "512Mi", 1),
     },
 )
@@ -128,11 +133,14 @@ def _every_pod(stage: str) -> dict[str, Any]:
             "secretAsVolume": [_optional("secret", mountPath=STORAGE_FOLDER)],
             "configMapAsEnv": [_optional("configMap", keyToEnv=variables)],
         }
+    if stage == _USES_DATABASE:
+        keys = [{"envVar": name, "secretKey": name} for name in DATABASE_VARIABLES]
+        pod["secretAsEnv"] += [_optional("secret", DATABASE, keyToEnv=keys)]
     return pod
 
 
-def _optional(kind: str, **fields: Any) -> dict[str, Any]:
-    return {f"{kind}NameParameter": _constant(STORAGE), "optional": True, **fields}
+def _optional(kind: str, name: str = STORAGE, **fields: Any) -> dict[str, Any]:
+    return {f"{kind}NameParameter": _constant(name), "optional": True, **fields}
 
 
 def _pod(before: Mapping[str, Any], profile: StageProfile) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from components import images
+from components import images, storage
 from components.errors import InputError
 from components.model_store import ModelStore
 from components.prediction_log.windows import parse_window, scheduled_window
@@ -22,6 +23,11 @@ SECTIONS = (
 )
 
 
+PRODUCTION = "production"
+"""What batch.model says of the version that is in production when a run starts."""
+BATCH_SECTIONS = ("data", "task", "validation", "evaluation", "batch", "prices")
+
+
 @dataclass(frozen=True)
 class Submission:
     """What a run is started with."""
@@ -32,13 +38,16 @@ class Submission:
     files: list[str]
     """URIs of what will be read."""
     store: str
-    """URI of the model store."""
+    """Where the run writes: URI of the model store, or of where predictions go."""
     inputs: str
     """Names everything that decides the result (hex)."""
 
 
 def prepare(
-    project: LoadedProject, analysis_cache: str = "", registry: str = images.REGISTRY, tag: str = ""
+    project: LoadedProject,
+    analysis_cache: str = "",
+    registry: str = images.REGISTRY,
+    tag: str = "",
 ) -> Submission:
     """Pins the window to the spans that are there now, and the model in production to its version.
 
@@ -122,6 +131,68 @@ def prepare_monitoring(project: LoadedProject, window: str = "", pin: bool = Tru
     inputs = digest_of({**arguments, "code": compiled.code_digest()})
     places = [arguments["monitoring"]["log"]["source"], arguments["data"]["source"]]
     return Submission(arguments, window or f"the last {monitoring.window}", places, store, inputs)
+
+
+def rows_to_predict(project: LoadedProject) -> str:
+    """Gives the source of the rows that batch prediction reads."""
+    return project.resolve(project.settings.batch.source or project.settings.data.source)
+
+
+def prepare_batch(project: LoadedProject) -> Submission:
+    """Gives the arguments of the batch prediction pipeline: window and models are pinned.
+
+    Args:
+        project: a valid project.
+
+    Raises:
+        InputError: the source's pattern is wrong, or there is no such model.
+        DataRejectedError: nothing matches, or a span in the window is missing.
+        UnavailableError: a storage does not answer.
+    """
+    settings, batch = project.settings, project.settings.batch
+    store = ModelStore(project.resolve(settings.publication.store), settings.name)
+    model = _version_uri(store, batch.model, "batch.model")
+    versions = {name: (version, f"batch.challengers.{name}") for name, version in batch.challengers.items()}
+    source = rows_to_predict(project)
+    files = resolve(source, settings.data.window)
+    window = pinned_window(files)
+    target = project.resolve(batch.output.target)
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in BATCH_SECTIONS}
+    arguments["data"] |= {"source": source, "window": window}
+    arguments["batch"]["output"] |= {"target": target}
+    # What is not kept cannot be written; the key tells which row it is.
+    kept = dict.fromkeys([*settings.data.key, *batch.columns, *filter(None, [batch.output.partition_by])])
+    arguments |= {
+        "name": settings.name,
+        "schema": project.schema_text,
+        "serving_environment": settings.validation.serving_environment,
+        "data_digest": listing_digest(files),
+        "production_model": model,
+        "challengers": {name: _version_uri(store, *version) for name, version in versions.items()},
+        "prediction_columns": list(kept) if batch.columns else [],
+        "reasons": batch.reasons,
+        "top_rows": batch.top_rows if batch.reasons else 0,
+        "beam_args": batch.beam_args,
+        "scratch": batch.scratch,
+    }
+    inputs = digest_of({**arguments, "code": compiled.code_digest()})
+    models = [model, *arguments["challengers"].values()]
+    local = str(Path(target.removeprefix("sqlite://")).parent) if target.startswith("sqlite:") else target
+    return Submission(arguments, window, [*(file.uri for file in files), *models], local, inputs)
+
+
+def _version_uri(store: ModelStore, version: str, setting: str) -> str:
+    if storage.is_remote(version) or version.startswith("/"):
+        return version.rstrip("/")
+    if version == PRODUCTION:
+        latest = store.latest()
+        if latest is None:
+            raise InputError(
+                f"{setting}: no model '{store.name}' is published in '{store.uri}'; run the training pipeline first, "
+                "or set publication.store"
+            )
+        return store.uri_of(latest)
+    return store.uri_of(store.card(version).version)
 
 
 def accepted(text: str, prepared: Submission) -> dict[str, Any]:

@@ -50,6 +50,7 @@ SUITES = (
             "tests/monitoring",
             "tests/report_run",
             "tests/gate",
+            "tests/write_predictions",
         ),
     ),
     Suite(

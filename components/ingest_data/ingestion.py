@@ -1,4 +1,4 @@
-"""Ingestion: one window of a source becomes a dataset of two splits."""
+"""Ingestion: one window of a source becomes a dataset: two splits to learn from, or one to predict."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components import spans
-from components.artifacts import Manifest, SourceFile, whole, write_manifest
+from components.artifacts import BATCH, Manifest, SourceFile, whole, write_manifest
 from components.errors import DataRejectedError
 from components.ingest_data.keys import UniqueKeys
 from components.ingest_data.labels import LabelValues, LeakSample
@@ -32,7 +32,7 @@ _LAYOUT = 1
 """Of the dataset; part of its digest."""
 
 
-def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
+def ingest(data: Data, task: Task, schema_text: str, output: str, serving_environment: str = "") -> Manifest:
     """Reads one window of a source, checks its structure and splits the rows.
 
     Args:
@@ -40,6 +40,7 @@ def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
         task: whose label is checked.
         schema_text: TFMD schema in text format; empty: columns and types are those of the first file.
         output: directory of the dataset; it appears whole or not at all.
+        serving_environment: of rows that are only to be predicted; empty: rows to learn from.
 
     Returns:
         What the dataset holds; it is also written into it.
@@ -53,16 +54,18 @@ def ingest(data: Data, task: Task, schema_text: str, output: str) -> Manifest:
     files = spans.resolve(data.source, data.window)
     is_topic = data.source.startswith(spans.KAFKA)
     reader = _topic_reader(data) if is_topic else Reader(data)
-    structure = check_structure(reader, files, task, columns(schema) if schema else {})
+    to_learn = not serving_environment
+    known = columns(schema, serving_environment) if schema else {}
+    structure = check_structure(reader, files, task, known, to_learn)
     of_spans = f" of {spans.pinned_window(files)}" if files[0].span or is_topic else ""
     what, size = ("partition", _counted(sum(f.size for f in files), "offset")) if is_topic else ("file", _size(files))
     _print(f"{_counted(len(files), what)}{of_spans}, {size}: the structure is right")
     if structure.dropped:
         _print(f"not in the schema, left out: {', '.join(structure.dropped)}")
     with whole(output) as folder:
-        rows = _Rows(data, task, structure, folder)
+        rows = _Rows(data, task, structure, folder, to_learn)
         sources = rows.read(reader, files)
-        digest = _digest(sources, data, format_schema(schema) if schema else "")
+        digest = _digest(sources, data, format_schema(schema) if schema else "", serving_environment)
         manifest = Manifest(splits=rows.counts, digest=digest, files=sources)
         write_manifest(folder, manifest)
     total = sum(manifest.splits.values())
@@ -80,16 +83,17 @@ def _topic_reader(data: Data) -> "TopicReader":
 class _Rows:
     """The rows on their way from the files into the splits."""
 
-    def __init__(self, data: Data, task: Task, structure: Structure, folder: Path) -> None:
+    def __init__(self, data: Data, task: Task, structure: Structure, folder: Path, to_learn: bool) -> None:
         self._data = data
         self._columns = structure.columns
         self._kept = structure.kept
-        self._is_eval = assignment(data.split, structure.columns)
+        self._is_eval = assignment(data.split, structure.columns) if to_learn else None
+        self._splits = (TRAIN, EVAL) if to_learn else (BATCH,)
         self._folder = folder
         self._keys = UniqueKeys(data.key)
         self._leaks = LeakSample(task, data.key)
         self._is_unsupervised = task.is_unsupervised
-        self._labels = {split: LabelValues(split, task) for split in (TRAIN, EVAL)}
+        self._labels = {split: LabelValues(split, task) for split in self._splits if to_learn}
         self.counts: dict[str, int] = {}
 
     def read(self, reader: "Reader | TopicReader", files: Sequence[SpanFile]) -> list[SourceFile]:
@@ -97,11 +101,11 @@ class _Rows:
         types = {column.name: column.type for column in self._columns}
         schema = pa.schema([(name, types[name]) for name in self._kept])
         with contextlib.ExitStack() as stack:
-            writers = {split: stack.enter_context(PartWriter(self._folder / split, schema)) for split in (TRAIN, EVAL)}
+            writers = {split: stack.enter_context(PartWriter(self._folder / split, schema)) for split in self._splits}
             sources = self._read_files(reader, files, writers)
         self.counts = {split: writer.rows for split, writer in writers.items()}
         for split, count in self.counts.items():
-            if not count:
+            if not count:  # check_structure has refused a window without rows
                 raise DataRejectedError(
                     f"split '{split}' is empty: all {sum(self.counts.values()):,} rows are on the other side of "
                     f"data.split ({describe(self._data.split)}); change it or data.window"
@@ -111,7 +115,7 @@ class _Rows:
             if not (self._is_unsupervised and split == TRAIN):
                 label.check(varied=split == TRAIN)
         self._keys.check([writer.path for writer in writers.values()])
-        for warning in self._leaks.warnings():
+        for warning in self._leaks.warnings() if self._labels else ():
             _print(f"warning: {warning}")
         return sources
 
@@ -135,9 +139,12 @@ class _Rows:
         return sources
 
     def _split(self, batch: pa.RecordBatch, writers: dict[str, PartWriter]) -> None:
-        is_eval = self._is_eval(batch)
         self._keys.add(batch)
         kept = batch.select(self._kept)
+        if self._is_eval is None:
+            writers[BATCH].write(kept)
+            return
+        is_eval = self._is_eval(batch)
         for split, rows in ((TRAIN, kept.filter(pc.invert(is_eval))), (EVAL, kept.filter(is_eval))):
             self._labels[split].add(rows)
             writers[split].write(rows)
@@ -145,14 +152,16 @@ class _Rows:
                 self._leaks.add(rows)
 
 
-def _digest(sources: Sequence[SourceFile], data: Data, schema: str) -> str:
+def _digest(sources: Sequence[SourceFile], data: Data, schema: str, serving_environment: str) -> str:
     """Gives a SHA-256, in hex, over the content and all that decides what became of it; not over names and places."""
-    decisive = {
+    decisive: dict[str, object] = {
         "layout": _LAYOUT,
         "files": [source.digest for source in sources],
         "data": data.model_dump(mode="json", exclude={"source", "window"}),
         "schema": schema,
     }
+    if serving_environment:
+        decisive |= {"serving_environment": serving_environment}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -34,7 +34,11 @@ class Structure:
 
 
 def check_structure(
-    reader: "Reader | TopicReader", files: Sequence[SpanFile], task: Task, schema: dict[str, Column]
+    reader: "Reader | TopicReader",
+    files: Sequence[SpanFile],
+    task: Task,
+    schema: dict[str, Column],
+    to_learn: bool = True,
 ) -> Structure:
     """Reads the headers and footers of all files and compares them with the schema.
 
@@ -43,6 +47,7 @@ def check_structure(
         files: at least one.
         task: whose label, if it has one, must be among the columns.
         schema: columns by name; empty: they and their types are those of the first file.
+        to_learn: from the rows, which need a label and are split; else the label is left out.
 
     Raises:
         DataRejectedError: an unreadable file, no rows, a duplicate or missing column, a wrong type.
@@ -53,7 +58,7 @@ def check_structure(
     for shape in shapes:
         _check_unique(shape)
     _check_rows(shapes)
-    structure = _structure(reader, files[0], shapes[0], task, schema)
+    structure = _structure(reader, files[0], shapes[0], task, schema, to_learn)
     for shape in shapes:
         _check_columns(shape, structure.columns)
     return structure
@@ -74,18 +79,26 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def _structure(
-    reader: "Reader | TopicReader", first_file: SpanFile, first: Shape, task: Task, schema: dict[str, Column]
+    reader: "Reader | TopicReader",
+    first_file: SpanFile,
+    first: Shape,
+    task: Task,
+    schema: dict[str, Column],
+    to_learn: bool,
 ) -> Structure:
     data = reader.data
-    named = {"task.label": task.labels, "data.key": data.key, "data.split": split_columns(data)}
+    splitting = split_columns(data) if to_learn else []
+    named = {"task.label": task.labels if to_learn else [], "data.key": data.key, "data.split": splitting}
     for setting, names in named.items():
         for name in names:
             _check_name(setting, name, schema, first)
+    if not to_learn:
+        schema = {name: column for name, column in schema.items() if name != task.label}
     if not schema:
-        columns = _inferred(reader, first_file, first.names)
-        return Structure(columns, first.names, [])
+        names = [name for name in first.names if to_learn or name != task.label]
+        return Structure(_inferred(reader, first_file, names), names, [n for n in first.names if n not in names])
     extra = [name for name in first.names if name not in schema]
-    needed = [name for name in extra if name in data.key or name in split_columns(data)]
+    needed = [name for name in extra if name in data.key or name in splitting]
     columns = [*schema.values(), *(_inferred(reader, first_file, needed) if needed else [])]
     kept = [column.name for column in columns if column.name in schema or column.name in data.key]
     return Structure(columns, kept, [name for name in extra if name not in kept])

@@ -14,6 +14,10 @@ def predict_batch(
     split: str = "eval",
     keep_columns: list = [],
     reasons: int = 0,
+    top_rows: int = 0,
+    challengers: dict = {},
+    beam_args: list = [],
+    scratch: str = "",
 ):
     """Runs the exported signature over raw rows.
 
@@ -25,11 +29,17 @@ def predict_batch(
         split: which split to predict.
         keep_columns: raw columns kept beside the prediction; empty: all.
         reasons: features named for each prediction that contribute most to it; 0: none.
+        top_rows: only so many rows, those with the highest predictions, get reasons, in the folder `top`; 0: all.
+        challengers: URIs of published models that predict the same rows beside it, by the name that begins their
+            columns.
+        beam_args: Beam pipeline options, e.g. ["--runner=FlinkRunner", …]; empty: in this process.
+        scratch: URI that Beam's workers reach as well, for what goes to and fro; empty: they are on this machine.
     """
     from components.predict_batch.prediction import predict
     from components.stage import stage
 
     with stage("predict_batch"):
         path = model.path if model else model_uri
-        manifest = predict(examples.path, path, split, keep_columns, predictions.path, reasons)
+        options = reasons, top_rows, challengers, beam_args, scratch
+        manifest = predict(examples.path, path, split, keep_columns, predictions.path, *options)
         predictions.metadata.update(manifest.splits, digest=manifest.digest)

@@ -37,6 +37,7 @@ _TELL = (
     "publish_model",
     "deploy_model",
     "monitor_model",
+    "write_predictions",
 )
 """Stages whose outputs the page shows."""
 

@@ -28,6 +28,7 @@ _PAGES = {
     "check_serving": ("serving.html", "Serving check"),
     "deploy_model": ("deployment.html", "Deployment"),
     "monitor_model": ("monitoring.html", "Monitoring"),
+    "write_predictions": ("predictions.html", "Predictions"),
 }
 _GIB = 2**30
 # kfp.local says SUCCEEDED, a cluster says COMPLETE.
@@ -176,15 +177,18 @@ def _lineage(records: list[StageRecord]) -> list[Link]:
     window = f"{spans[0]} … {spans[-1]} ({len(spans)})" if len(spans) > 2 else ", ".join(spans)
     published = _stage(records, "publish_model")
     parameters = published.parameters if published else {}
+    written = _stage(records, "write_predictions")
     facts = {
-        ("Data", "ingest_data"): _texts({**data, "spans": window}, "spans", "train", "eval", "digest"),
+        ("Data", "ingest_data"): _texts({**data, "spans": window}, "spans", "train", "eval", "batch", "digest"),
         ("Schema", "validate_data"): _file_digest(_uri(records, "validate_data", "schema"), SCHEMA),
         ("Transform", "transform_data"): _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest"),
         ("Model", "train_model"): _model_digest(_uri(records, "train_model", "trained")),
         ("Published", "publish_model"): _texts(parameters, "version", "uri"),
+        ("Predictions", "write_predictions"): _texts(written.parameters if written else {}, "uri"),
     }
     done = {record.stage for record in records if record.state in _DONE}
-    return [Link(title, found, stage in done) for (title, stage), found in facts.items()]
+    planned = {record.stage for record in records}
+    return [Link(title, found, stage in done) for (title, stage), found in facts.items() if stage in planned]
 
 
 def _metrics(records: list[StageRecord]) -> dict[str, float]:

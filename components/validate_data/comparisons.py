@@ -76,20 +76,25 @@ def compare(
 
 
 def excesses(
-    distances: list[Distance], train: StatisticsList, other: StatisticsList, schema: schema_pb2.Schema, examples: int
+    distances: list[Distance],
+    split: str,
+    train: StatisticsList,
+    other: StatisticsList,
+    schema: schema_pb2.Schema,
+    examples: int,
 ) -> list[Anomaly]:
     """Gives an anomaly for each distance beyond its limit, with the values that differ most."""
     before, after = features(train), features(other)
     times = {feature.name for feature in schema.feature if feature.HasField("time_domain")}
     return [
         Anomaly(
-            split="train",
+            split=split,
             feature=one.feature,
             type=_TYPES[one.measure],
             description=f"{_NAMES[one.measure]} {one.value:.3g} from {one.against} (allowed: {one.limit:g})",
             examples=[]
             if one.feature in times
-            else _changes(before[one.feature], after[one.feature], one.against)[:examples],
+            else _changes(split, before[one.feature], after[one.feature], one.against)[:examples],
             against=one.against,
         )
         for one in distances
@@ -141,15 +146,15 @@ def _with_comparators(
     return result
 
 
-def _changes(train: FeatureStatistics, other: FeatureStatistics, against: str) -> list[Example]:
+def _changes(split: str, train: FeatureStatistics, other: FeatureStatistics, against: str) -> list[Example]:
     if not train.HasField("string_stats"):
-        text = f"mean: {train.num_stats.mean:.4g} (train), {other.num_stats.mean:.4g} ({against})"
+        text = f"mean: {train.num_stats.mean:.4g} ({split}), {other.num_stats.mean:.4g} ({against})"
         return [Example(value=text)]
     before, after = shares(train), shares(other)
     changes = {value: after.get(value, 0.0) - before.get(value, 0.0) for value in before | after}
     return [
         Example(
-            value=f"{value[:60]}: {percent(before.get(value, 0))} (train), {percent(after.get(value, 0))} ({against})"
+            value=f"{value[:60]}: {percent(before.get(value, 0))} ({split}), {percent(after.get(value, 0))} ({against})"
         )
         for value in sorted(changes, key=lambda value: -abs(changes[value]))
         if changes[value]

@@ -30,7 +30,8 @@ def validate_data(
         schema: directory with `schema.pbtxt`, curated or inferred.
         anomalies: directory with `anomalies.json`.
         report: self-contained page with distributions and anomalies.
-        curated_schema: TFMD schema in text format; empty: one is inferred from the train split.
+        curated_schema: TFMD schema in text format; empty: one is inferred from the train split; rows to predict are
+            held against that of the model in production.
         production_model: URI of the published model whose statistics drift is measured against; empty: none.
 
     Returns:

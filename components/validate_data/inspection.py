@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.artifacts import BATCH
 from components.data_statistics.conformity import check_schema, training_environment
 from components.data_statistics.findings import Finding, describe
 from components.data_statistics.kinds import kind
@@ -54,12 +55,14 @@ def inspect(
     """Reads every split once, and once more the columns that have anomalies."""
     summaries = {name: summarize(split, curated) for name, split in splits.items()}
     schema = curated or infer_schema(summaries["train"], task.label, validation.serving_environment)
-    findings = list(check_environments(schema, task.label, validation.serving_environment))
+    is_batch = BATCH in summaries
+    findings = [] if is_batch else list(check_environments(schema, task.label, validation.serving_environment))
     for summary in summaries.values():
         findings += _check(summary, task, schema, validation.serving_environment)
     anomalies = _complete(findings, summaries, schema, rules, validation.max_examples)
     distances: list[Distance] = []
-    train = _statistics(summaries["train"])
+    judged = summaries[BATCH if is_batch else "train"]
+    train = _statistics(judged)
     others: dict[Against, StatisticsList | None] = {
         "eval": _statistics(summaries.get("eval")),
         "production": production,
@@ -68,7 +71,9 @@ def inspect(
         if train is not None and other is not None:
             measured = compare(train, other, against, schema, rules)
             distances += measured
-            anomalies += _judged(excesses(measured, train, other, schema, validation.max_examples), rules)
+            anomalies += _judged(
+                excesses(measured, judged.split.name, train, other, schema, validation.max_examples), rules
+            )
     return Inspection(summaries, schema, curated is None, by_weight(anomalies), distances)
 
 
@@ -79,7 +84,9 @@ def _statistics(summary: Summary | None) -> StatisticsList | None:
 def _check(summary: Summary, task: Task, schema: schema_pb2.Schema, serving_environment: str) -> list[Finding]:
     if not summary.split.rows:
         return [Finding(summary.split.name, "", "EMPTY_SPLIT")]
-    environment = training_environment(schema, serving_environment)
+    environment: str | None = serving_environment if serving_environment in schema.default_environment else None
+    if summary.split.name != BATCH:
+        environment = training_environment(schema, serving_environment)
     findings = check_schema(summary.statistics, schema, environment, summary.split.name)
     findings += check_split(summary, task, {(one.feature, one.type) for one in findings})
     if summary.split.name == "train":

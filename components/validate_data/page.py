@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from components.artifacts import write_whole
+from components.artifacts import BATCH, write_whole
 from components.data_statistics.findings import percent
 from components.reports import render
 from components.schema import columns
@@ -27,6 +27,7 @@ def write_page(path: Path, found: Inspection, verdict: Verdict, task: Task, prod
         Path(__file__).with_name("report.html.jinja"),
         verdict=verdict,
         label=task.label,
+        is_batch=BATCH in found.summaries,
         production_model=production_model,
         splits=[{"name": summary.split.name, "rows": summary.split.rows} for summary in summaries],
         column_count=len(names),

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.artifacts import whole
+from components.artifacts import BATCH, whole
 from components.errors import InputError
 from components.profiles import write_profile
 from components.schema import columns, format_schema, parse_schema
@@ -22,6 +22,8 @@ from components.validate_data.splits import Split, open_splits
 
 BASELINE = "statistics/train.pb"
 """Inside a published model."""
+SCHEMA = "schema.pbtxt"
+"""Inside a published model, too."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ def validate(
     """Computes statistics of every split, judges them, and writes what was found.
 
     Args:
-        examples: path of the dataset that ingest_data wrote.
+        examples: path of the dataset that ingest_data wrote: splits to learn from, or rows to predict.
         task: names the label.
         validation: severities and limits.
-        curated_schema: TFMD schema in text format; empty: one is inferred from the train split.
+        curated_schema: TFMD schema in text format; empty: one is inferred from the train split; for rows to predict,
+            that of the model in production.
         production_model: URI of the model whose training data drift is measured against; empty: none.
         statistics: directory to write: `<split>.pb`, a DatasetFeatureStatisticsList each, and profile.json.
         schema: directory to write: `schema.pbtxt`.
@@ -66,7 +69,11 @@ def validate(
         DataRejectedError: a Parquet part cannot be read, or holds what no dataset holds.
     """
     splits = open_splits(Path(examples))
+    if BATCH in splits and not curated_schema.strip():
+        curated_schema = _production_schema(production_model)
     curated = parse_schema(curated_schema) if curated_schema.strip() else None
+    if BATCH in splits and curated is not None:
+        curated = _without(curated, task.labels)
     rules = _rules(splits, task, validation, curated)
     production = _production_statistics(production_model) if production_model else None
     # TFDV takes seconds to import, so wrong input is refused before; and it writes about IPython to stderr.
@@ -96,20 +103,39 @@ def validate(
 
 
 def _rules(splits: dict[str, Split], task: Task, validation: Validation, curated: schema_pb2.Schema | None) -> Rules:
-    if "train" not in splits:
+    judged = BATCH if BATCH in splits else "train"
+    if judged not in splits:
         raise InputError(f"the dataset has no split 'train' (it has: {', '.join(splits) or 'none'}); see data.split")
-    data = splits["train"].columns
-    if task.label is not None and task.label not in data.names:
+    data = splits[judged].columns
+    if judged != BATCH and task.label is not None and task.label not in data.names:
         raise InputError(
             f"task.label '{task.label}' is no column of the dataset "
             f"(it has: {_listed(data.names)}){nearest(task.label, data.names)}"
         )
-    features = set(data.names)
+    features = {*data.names, *task.labels}
     categorical = {name for name, kind in zip(data.names, data.types, strict=True) if not _is_number(kind)}
     if curated is not None:
         features |= columns(curated).keys()
         categorical |= {f.name for f in curated.feature if f.type == schema_pb2.BYTES or f.int_domain.is_categorical}
     return Rules(validation, features, categorical)
+
+
+def _production_schema(model: str) -> str:
+    if not model:
+        raise InputError("rows to predict are held against a schema, and there is none; name one under `schema`")
+    uri = f"{model.rstrip('/')}/{SCHEMA}"
+    fs, path = filesystem(uri)
+    with reaching(uri):
+        return bytes(fs.cat_file(path)).decode()
+
+
+def _without(schema: schema_pb2.Schema, names: Collection[str]) -> schema_pb2.Schema:
+    result = schema_pb2.Schema()
+    result.CopyFrom(schema)
+    kept = [feature for feature in schema.feature if feature.name not in names]
+    del result.feature[:]
+    result.feature.extend(kept)
+    return result
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -16,6 +16,7 @@ from rich.table import Table
 from components import images
 from components.errors import InputError, UnavailableError
 from components.spans import resolve
+from pipelines import submission
 from pipelines.kubeflow import planning
 from pipelines.kubeflow.api import Api
 from pipelines.kubeflow.options import (
@@ -110,7 +111,7 @@ def backfill(
     choice = planning.Choice(pipeline, registry, image_tag, compiled, cache, "", pipeline_root, service_account)
     given = planning.own_tags(tags or [])
     loaded = load_project(project, _for_span(overrides or [], first, first))
-    work = _work(loaded, first, last, spans)
+    work = _work(loaded, first, last, spans, planning.pipeline_text(loaded, choice))
     key = _key(loaded, overrides or [], choice, spans)
     _find_runs(api(), key, work)
     if dry_run:
@@ -139,7 +140,7 @@ def backfill(
         raise typer.Exit(next((code for code in codes if code), 1))
 
 
-def _work(project: LoadedProject, first: str, last: str, spans: int) -> list[Work]:
+def _work(project: LoadedProject, first: str, last: str, spans: int, text: str) -> list[Work]:
     """Lists the spans of the range that the source has.
 
     Raises:
@@ -147,6 +148,8 @@ def _work(project: LoadedProject, first: str, last: str, spans: int) -> list[Wor
         DataRejectedError: a span in the range is missing.
     """
     source = project.resolve(project.settings.data.source)
+    if planning.name_of(text) == planning.BATCH_PREDICTION:
+        source = submission.rows_to_predict(project)
     wanted = {file.span for file in resolve(source, f"{first}..{last}")}
     everything = list(dict.fromkeys(file.span for file in resolve(source, "all")))
     work = []

@@ -330,6 +330,7 @@ def _print_outcome(outcome: Outcome) -> None:
     lines = [("cause", outcome.text)] if outcome.text else []
     lines += list(outcome.reasons.items())
     lines += [("model", outcome.model)] if outcome.model else []
+    lines += [("written", outcome.predictions)] if outcome.predictions else []
     lines.append(("run", outcome.run.id))
     if outcome.cause:
         lines.append(("log", f"python -m pipelines logs {outcome.run.id} {outcome.cause.task}"))

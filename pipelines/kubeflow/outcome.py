@@ -11,7 +11,7 @@ from pipelines.kubeflow.pod_logs import WithPods
 from pipelines.kubeflow.runs import Run, summary_of
 from pipelines.kubeflow.watching import Seen
 
-_PUBLISHES = "publish_model"
+_PUBLISHES, _WRITES = "publish_model", "write_predictions"
 _MARKS = {"succeeded": "✅", "cached": "✅", "failed": "❌", "skipped": "➖", "running": "⏳"}
 
 
@@ -53,7 +53,16 @@ class Outcome:
     @property
     def model(self) -> str:
         """URI of the model that was published; empty: none, or nobody knows any more."""
-        return next((str(r.parameters["uri"]) for r in self.records if r.parameters.get("uri")), "")
+        return self._uri(_PUBLISHES)
+
+    @property
+    def predictions(self) -> str:
+        """Where predictions were written; empty: nowhere, or nobody knows any more."""
+        return self._uri(_WRITES)
+
+    def _uri(self, stage: str) -> str:
+        found = (str(r.parameters["uri"]) for r in self.records if r.stage == stage and r.parameters.get("uri"))
+        return next(found, "")
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -70,7 +79,7 @@ def outcome_of(api: Api, seen: Seen) -> Outcome:
 
 
 def _with_outputs(api: Api, seen: Seen, record: StageRecord) -> StageRecord:
-    if record.stage != _PUBLISHES or record.state != "succeeded":
+    if record.stage not in (_PUBLISHES, _WRITES) or record.state != "succeeded":
         return record
     try:
         outputs = outputs_in(read_log(WithPods(api), seen.run.id, seen.steps[record.task].pod))
@@ -86,6 +95,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "verdict": outcome.verdict,
         "cause": outcome.text,
         "model": outcome.model,
+        "predictions": outcome.predictions,
         "exit_code": outcome.exit_code if outcome.run.is_over else None,
         "stages": [
             {
@@ -109,6 +119,7 @@ def to_markdown(outcome: Outcome) -> str:
         lines += [f"> {_escaped(outcome.text)}", ""]
     lines += [f"- **{label}**: {_escaped(reason)}" for label, reason in outcome.reasons.items()]
     lines += [f"- **model**: `{outcome.model}`"] if outcome.model else []
+    lines += [f"- **predictions**: `{outcome.predictions}`"] if outcome.predictions else []
     lines += [f"- **{name}**: {_escaped(value)}" for name, value in outcome.run.tags.items()]
     lines += [f"- **run**: `{outcome.run.id}`", "", "| | stage | time | |", "|---|---|---:|---|"]
     for record in outcome.records:

@@ -1,4 +1,4 @@
-"""Makes of the training pipeline one that a schedule can start: its first task pins what `submit` pins.
+"""Makes of a pipeline one that a schedule can start: its first task pins what `submit` pins.
 
 A schedule starts the same pipeline with the same arguments each time. Window, data digest and the model in production
 would be those of the day on which the schedule was made.
@@ -6,6 +6,7 @@ would be those of the day on which the schedule was made.
 
 import copy
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,8 +66,12 @@ def pin_inputs(
         return outputs({**data, "window": window}, digest, inputs, production)
 
 
-def pinning(text: str) -> str:
+def pinning(text: str, pinned_names: Collection[str] = PINNED) -> str:
     """Puts the task that pins before all others of a compiled pipeline.
+
+    Args:
+        text: of the pipeline.
+        pinned_names: which arguments each run pins.
 
     Raises:
         InputError: the pipeline takes nothing that could be pinned.
@@ -74,12 +79,12 @@ def pinning(text: str) -> str:
     documents = compiled.documents(text)
     spec = documents[0]
     inputs = spec["root"]["inputDefinitions"]["parameters"]
-    if not {*PINNED, "publication", "name"} <= inputs.keys():
+    if not {"data", "data_digest", "production_model", "name"} <= inputs.keys():
         raise InputError(f"pipeline '{spec['pipelineInfo']['name']}' cannot be scheduled: it takes no data to pin")
     for task in spec["root"]["dag"]["tasks"].values():
         values = task.get("inputs", {}).get("parameters", {})
         for name, value in values.items():
-            if (pinned := value.get("componentInputParameter")) in PINNED:
+            if (pinned := value.get("componentInputParameter")) in pinned_names:
                 values[name] = {"taskOutputParameter": {"producerTask": _TASK, "outputParameterKey": pinned}}
                 task["dependentTasks"] = sorted({*task.get("dependentTasks", []), _TASK})
     own = _compiled()
@@ -105,6 +110,7 @@ def pinning(text: str) -> str:
         "taskInfo": {"name": _TASK},
     }
     inputs[DIGEST] = {"parameterType": "STRING"}
+    inputs.setdefault("publication", {"parameterType": "STRUCT"})  # where the model in production is looked up
     return written(documents)
 
 

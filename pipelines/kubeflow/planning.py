@@ -25,7 +25,7 @@ from pipelines.kubeflow.submitting import (
 )
 from pipelines.project import LoadedProject, load_project
 
-MONITORING = "monitoring"
+MONITORING, BATCH_PREDICTION = "monitoring", "batch-prediction"
 """The pipeline that takes a window."""
 INPUTS = "inputs"
 """The tag that names everything that decides a run's result."""
@@ -127,13 +127,15 @@ def plan(project: Path, overrides: Sequence[str], choice: Choice, tags: Mapping[
         UnavailableError: a storage does not answer.
     """
     loaded = load_project(project, overrides)
-    require_reachable(loaded)
     text = pipeline_text(loaded, choice)
     name = name_of(text)
+    require_reachable(loaded, to_predict=name == BATCH_PREDICTION)
     if name == MONITORING:
         prepared = submission.prepare_monitoring(loaded, choice.window)
     elif choice.window:
         raise InputError(f"--window {choice.window}: pipeline '{name}' judges none; set data.window")
+    elif name == BATCH_PREDICTION:
+        prepared = submission.prepare_batch(loaded)
     else:
         prepared = submission.prepare(loaded, choice.analysis_cache, *images_in(text))
     arguments = submission.accepted(text, prepared)
@@ -181,7 +183,11 @@ def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags:
             f"data.window is '{window}': each run of the schedule would read the same; let it move, e.g. --set "
             "data.window='last 12 months'"
         )
-    arguments = {name: value for name, value in planned.arguments.items() if name not in PINNED}
+    pinned = set(PINNED)
+    if planned.tags["pipeline"] == BATCH_PREDICTION and settings.batch.model != submission.PRODUCTION:
+        pinned.remove("production_model")  # it is the same version every time
+    arguments = {name: value for name, value in planned.arguments.items() if name not in pinned}
+    arguments.setdefault("publication", {"store": planned.project.resolve(settings.publication.store)})
     arguments["data"] = planned.arguments["data"] | {"window": window}
     # As the digest of the inputs has them: neither the model card's copy nor where the model is served.
     decisive = {
@@ -193,7 +199,7 @@ def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags:
     require_small(arguments)
     return replace(
         planned,
-        text=pinning(planned.text),
+        text=pinning(planned.text, pinned),
         arguments=arguments,
         tags={name: value for name, value in planned.tags.items() if name != INPUTS} | {"window": window},
     )

@@ -50,8 +50,8 @@ class Request:
     service_account: str = ""
 
 
-def require_reachable(project: LoadedProject) -> None:
-    """Checks that data and model store are where a cluster reaches them.
+def require_reachable(project: LoadedProject, to_predict: bool = False) -> None:
+    """Checks that data and model store, and where predictions go, are where a cluster reaches them.
 
     Raises:
         ProjectError: one is on this machine.
@@ -64,6 +64,14 @@ def require_reachable(project: LoadedProject) -> None:
     log = settings.monitoring.log.source
     if log:
         places["monitoring.log.source"] = (project.resolve(log), "s3://bucket/requests")
+    if to_predict:
+        batch = settings.batch
+        if batch.source:
+            places["batch.source"] = (project.resolve(batch.source), "s3://bucket/rows/flights-{YYYY}-{MM}.parquet")
+            del places["data.source"]
+        target = project.resolve(batch.output.target)
+        is_file = target.startswith("sqlite:")
+        places["batch.output.target"] = ("sqlite" if is_file else target, "s3://bucket/predictions")
     faults = [
         f"{key}: '{uri}' is on this machine, and the cluster cannot reach it; put it into a bucket and say where: "
         f"--set {key}={example} (or gs://)"

@@ -18,7 +18,7 @@ import tensorflow as tf
 from components.artifacts import MODEL_VERSION, read_manifest
 from components.golden import compare, read_golden
 from components.model_spec import read_spec
-from components.predict_batch import prediction
+from components.predict_batch import parts
 from components.predict_batch.prediction import predict
 from components.rows import MISSING_INTEGER
 from components.serving_model import ServingModel
@@ -153,7 +153,7 @@ def test_batches_do_not_show_in_the_result(tmp_path: Path, monkeypatch: pytest.M
     write_dataset(tmp_path / "examples", eval=table)
     results = []
     for size in (7, 50):
-        monkeypatch.setattr(prediction, "_BATCH_ROWS", size)
+        monkeypatch.setattr(parts, "_BATCH_ROWS", size)
         out = tmp_path / f"out{size}"
         manifest = predict(str(tmp_path / "examples"), str(trained("multiclass")), "eval", ["id"], str(out))
         results.append((manifest, read_split(out, "eval"), read_split(out, "rejected")))
