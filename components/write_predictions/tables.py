@@ -20,7 +20,8 @@ from components.write_predictions.rows import SPAN
 _REFUSED = ("28", "42", "3D", "3F", "25006")
 """SQLSTATE: authentication, access rights and names, no such database, no such schema, read-only."""
 _BUSY_MS = 600_000
-_UNREADABLE = ("unable to open", "readonly", "not a database", "no such")
+_REFUSALS = ("unable to open", "readonly", "not a database", "no such", "does not exist", "authentication", "denied")
+"""Words of errors without a code, such as those of connecting."""
 
 
 class TableTarget:
@@ -142,7 +143,7 @@ class TableTarget:
         except adbc_driver_manager.Error as error:
             text = " ".join(str(error).split())[:300]
             state = str(getattr(error, "sqlstate", "") or "")
-            refused = state.startswith(_REFUSED) or any(words in text for words in (*_UNREADABLE, "authentication"))
+            refused = state.startswith(_REFUSED) or any(words in text for words in _REFUSALS)
             if refused or isinstance(error, adbc_driver_manager.ProgrammingError):
                 raise InputError(
                     f"'{self._uri}': {text}; check batch.output, and PGUSER and PGPASSWORD in the environment"
