@@ -6,7 +6,7 @@ stages read them back with `Section.model_validate(argument)`.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
@@ -129,6 +129,14 @@ class Data(Section):
     split: Split
     key: list[Name] = []
     """Columns that identify a row: kept beside its prediction, checked for duplicates, never a feature."""
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _as_text(cls, window: Any) -> Any:
+        # YAML takes 2013 for a number and 2013-12-01 for a date.
+        if isinstance(window, date):
+            return window.isoformat()
+        return str(window) if isinstance(window, int) else window
 
 
 # ------------------------------------------------------------------------------------- task, validation

@@ -114,7 +114,7 @@ def run(
     root = runs.resolve()
     if pipeline == MONITORING:
         prepared = submission.prepare_monitoring(loaded)
-    elif pipeline == BATCH_PREDICTION:
+    elif pipeline.replace("-", "_") == BATCH_PREDICTION:
         prepared = submission.prepare_batch(loaded)
     else:
         prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)

@@ -32,7 +32,7 @@ def read(name: str, registry: str = images.REGISTRY, tag: str = images.TAG) -> s
     Raises:
         InputError: there is no such pipeline.
     """
-    path = FOLDER / f"{name}.yaml"
+    path = FOLDER / f"{name.replace('-', '_')}.yaml"  # Kubeflow's names have dashes
     if not path.is_file():
         raise InputError(f"no pipeline '{name}' (there are: {', '.join(names())})")
     return _IMAGE_LINE.sub(rf"\g<1>{registry}/\g<2>:{tag}", path.read_text(encoding="utf-8"))

@@ -93,7 +93,8 @@ def validate(
     with whole(statistics) as directory:
         for name, summary in found.summaries.items():
             (directory / f"{name}.pb").write_bytes(summary.statistics.SerializeToString(deterministic=True))
-        write_profile(directory, found.profile())
+        if BATCH not in splits:  # nothing is learned from the rows, so nothing will be held against them
+            write_profile(directory, found.profile())
     with whole(schema) as directory:
         (directory / "schema.pbtxt").write_text(format_schema(found.schema), encoding="utf-8")
     with whole(anomalies) as directory:

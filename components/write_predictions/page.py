@@ -60,8 +60,9 @@ def _chart(seen: Survey) -> dict[str, Any] | None:
         return {"series": [{"name": key, "heights": values} for key, values in shares.items()], "labels": names}
     if not sum(here.counts):
         return None
-    alike = {key: one for key, one in shown.items() if one.edges == here.edges and sum(one.counts)}
-    bars = {key: np.divide(one.counts, sum(one.counts)).tolist() for key, one in alike.items()}
+    alike = {key: one for key, one in shown.items() if one.edges == here.edges and sum(one.counts) > 0}
+    counts = {key: np.array(one.counts) for key, one in alike.items()}
+    bars = {key: (each / each.sum()).tolist() for key, each in counts.items()}
     series = [{"name": key, "heights": heights} for key, heights in bars.items()]
     return {"series": series[:3], "labels": [f"{here.edges[0]:.4g}", f"{here.edges[-1]:.4g}"]}
 

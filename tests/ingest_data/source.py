@@ -55,19 +55,20 @@ class Source:
         pq.write_table(arrow_table(table, types or {}), path)
         return path
 
-    def ingest(self, task: Row | None = None, **data: Any) -> Manifest:
+    def ingest(self, task: Row | None = None, environment: str = "", **data: Any) -> Manifest:
         settings = {
             "source": str(self.folder / "flights-{YYYY}-{MM}.csv"),
             "split": {"by": "hash", "key": ["id"]},
             **data,
         }
         label = {"type": "binary", "label": "late", **(task or {})}
-        return ingest(Data.model_validate(settings), Task.model_validate(label), self.schema, str(self.output))
+        sections = Data.model_validate(settings), Task.model_validate(label)
+        return ingest(*sections, self.schema, str(self.output), environment)
 
-    def run(self, task: Row | None = None, **data: Any) -> Manifest:
+    def run(self, task: Row | None = None, environment: str = "", **data: Any) -> Manifest:
         """Ingests as the component does: a failure is a line on stderr and an exit code."""
         with stage("ingest_data"):
-            return self.ingest(task, **data)
+            return self.ingest(task, environment, **data)
 
     def split(self, name: str) -> pa.Table:
         return pq.read_table(split_files(self.output, name)[0])

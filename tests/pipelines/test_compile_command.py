@@ -51,5 +51,5 @@ def test_what_cannot_be_written_or_compiled_is_named(tmp_path: Path) -> None:
     done = compile_to(tmp_path / "x.yaml", "--pipeline", "trainin")
     assert (done.returncode, done.stderr) == (
         2,
-        "fix your input: no pipeline 'trainin' (there are: monitoring, training, tuning)\n",
+        "fix your input: no pipeline 'trainin' (there are: batch_prediction, monitoring, training, tuning)\n",
     )

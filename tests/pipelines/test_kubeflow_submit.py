@@ -170,7 +170,7 @@ def test_no_cache_reaches_every_task(cli: Cli, kubeflow: Kubeflow, project: Path
         (["--timeout", "5"], "--timeout and --summary are for --wait"),
         (["--compiled", "nowhere.yaml"], "--compiled: 'nowhere.yaml' is no file"),
         (["--compiled", "{project}/schema.pbtxt"], "is no compiled pipeline"),
-        (["--pipeline", "x"], "no pipeline 'x' (there are: monitoring, training, tuning)"),
+        (["--pipeline", "x"], "no pipeline 'x' (there are: batch_prediction, monitoring, training, tuning)"),
         (["--set", "data.window=2024-01..2025-02"], "12 of 14 spans in window"),
     ],
 )
@@ -302,6 +302,86 @@ def test_an_unchanged_scheduled_run_is_measured_against_what_its_model_replaced(
     assert pin_inputs.python_func(data, settings["publication"], NAME, "abc") == first
     other = pin_inputs.python_func(data, settings["publication"], NAME, "def")
     assert other.production_model == published.uri
+
+
+# ----------------------------------------------------------------------------------- batch prediction
+
+
+@pytest.fixture
+def published(project: Path, tmp_path: Path) -> str:
+    """URI of a model in the project's store."""
+    store = yaml.safe_load((project / "pipeline.yaml").read_text())["publication"]["store"]
+    return publish_blessed(bless(tmp_path / "run", "1"), store).uri
+
+
+def to_predict(project: Path, *options: str) -> list[str]:
+    target = yaml.safe_load((project / "pipeline.yaml").read_text())["publication"]["store"].replace("models", "scores")
+    return [str(project), "--pipeline", "batch_prediction", "--set", f"batch.output.target={target}", *options]
+
+
+def test_batch_prediction_pins_window_and_model(cli: Cli, kubeflow: Kubeflow, project: Path, published: str) -> None:
+    options = ["--set", "data.window=last 1 month", "--set", "batch.challengers.next=1", "--set", "batch.reasons=3"]
+    code, _, said = cli("submit", *to_predict(project, *options))
+    assert code == 0, said
+    (run,) = made(kubeflow, "runs")
+    assert run["description"].splitlines()[:3] == [
+        "project=shop",
+        "pipeline=batch-prediction",
+        "window=2025-04..2025-04",
+    ]
+    arguments = run["runtime_config"]["parameters"]
+    assert (arguments["production_model"], arguments["challengers"]) == (published, {"next": published})
+    assert (arguments["reasons"], arguments["top_rows"], arguments["serving_environment"]) == (3, 100, "SERVING")
+    assert json.loads(cli("submit", *to_predict(project, *options), "--once", "--json")[1])["submitted"] is False
+
+
+def test_batch_prediction_needs_a_model_and_places_within_reach(cli: Cli, project: Path) -> None:
+    code, _, said = cli("submit", *to_predict(project))
+    assert (code, "no model 'shop' is published in" in said) == (2, True), said
+    code, _, said = cli("submit", str(project), "--pipeline", "batch_prediction")
+    assert (code, "batch.output.target: '" in said and "is on this machine" in said) == (2, True), said
+
+
+def test_a_schedule_predicts_with_the_model_of_the_day(
+    cli: Cli, kubeflow: Kubeflow, project: Path, published: str
+) -> None:
+    moving = ["--set", "data.window=last 1 month", "--every", "1d"]
+    assert cli("schedule", "create", *to_predict(project, *moving))[0] == 0
+    (schedule,) = made(kubeflow, "recurringruns")
+    arguments = schedule["runtime_config"]["parameters"]
+    assert schedule["display_name"] == "shop-batch_prediction"
+    assert arguments["data"]["window"] == "last 1 month"
+    assert not {"data_digest", "production_model"} & arguments.keys()
+    (version,) = made(kubeflow, "versions")
+    spec = spec_of(version)
+    (predicts,) = (
+        task
+        for name, task in spec["components"]["comp-exit-handler-1"]["dag"]["tasks"].items()
+        if name == "predict-batch"
+    )
+    assert predicts["inputs"]["parameters"]["model_uri"] == {
+        "componentInputParameter": "pipelinechannel--production_model"
+    }
+    handler = spec["root"]["dag"]["tasks"]["exit-handler-1"]["inputs"]["parameters"]
+    assert handler["pipelinechannel--production_model"]["taskOutputParameter"]["producerTask"] == "pin-inputs"
+    required = {
+        name for name, one in spec["root"]["inputDefinitions"]["parameters"].items() if not one.get("isOptional")
+    }
+    assert required <= arguments.keys()
+
+    pinned = [*moving, "--set", "batch.model=1", "--name", "pinned"]
+    assert cli("schedule", "create", *to_predict(project, *pinned))[0] == 0
+    arguments = made(kubeflow, "recurringruns")[-1]["runtime_config"]["parameters"]
+    assert arguments["production_model"] == published
+
+
+def test_a_backfill_predicts_span_by_span(cli: Cli, kubeflow: Kubeflow, project: Path, published: str) -> None:
+    finish(kubeflow, {})
+    code, _, said = cli("backfill", *to_predict(project), "--from", "2025-02", "--to", "2025-04")
+    assert code == 0, said
+    windows = [run["runtime_config"]["parameters"]["data"]["window"] for run in made(kubeflow, "runs")]
+    assert windows == [f"{span}..{span}" for span in SPANS[1:]]
+    assert {run["runtime_config"]["parameters"]["production_model"] for run in made(kubeflow, "runs")} == {published}
 
 
 # --------------------------------------------------------------------------------------------- backfill

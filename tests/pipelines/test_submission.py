@@ -12,6 +12,7 @@ from pipelines import compiled, submission
 from pipelines.graph import read_graph
 from pipelines.project import LoadedProject, load_project
 from tests.pipelines.test_project import SCHEMA, VALID
+from tests.publish_model.blessed import bless, publish_blessed
 
 
 @pytest.fixture
@@ -46,9 +47,13 @@ def test_the_images_do_not_change_what_the_inputs_are(project: LoadedProject) ->
 def test_a_pipeline_gets_the_arguments_that_it_takes(project: LoadedProject) -> None:
     prepared = submission.prepare(project, "s3://bucket/analysis")
     watched = submission.prepare_monitoring(load_project(project.path, ["monitoring.log.source=log"]), "2013-10")
+    publish_blessed(bless(project.folder / "run", "1"), str(project.folder / "models"))
+    predicted = submission.prepare_batch(project)
     for name in compiled.names():
         text = compiled.read(name)
-        arguments = submission.accepted(text, watched if name == "monitoring" else prepared)
+        arguments = submission.accepted(
+            text, {"monitoring": watched, "batch_prediction": predicted}.get(name, prepared)
+        )
         required = {a.name for a in read_graph(text).arguments if not a.default}
         assert required <= arguments.keys() <= compiled.inputs(text), name
     assert submission.accepted(compiled.read("tuning"), prepared)["parts"] == ["1/1"]
@@ -82,3 +87,23 @@ def test_what_pods_cannot_share_is_refused(project: LoadedProject, overrides: li
     given = load_project(project.path, overrides)
     with pytest.raises(InputError, match=re.escape(says)):
         submission.accepted(compiled.read("tuning"), submission.prepare(given, cache))
+
+
+def test_batch_prediction_is_told_which_models_and_where(project: LoadedProject) -> None:
+    first = publish_blessed(bless(project.folder / "run", "1"), str(project.folder / "models"))
+    second = publish_blessed(bless(project.folder / "other", "2"), str(project.folder / "models"))
+    overrides = ["batch.source=rows/{YYYY}.csv", "data.window=2026", "batch.columns=[city]", "batch.challengers.old=1"]
+    (project.folder / "rows").mkdir()
+    (project.folder / "rows" / "2026.csv").write_text("customer,price,city,visited\n1,2.5,Oslo,0\n")
+    prepared = submission.prepare_batch(load_project(project.path, overrides))
+    arguments = prepared.arguments
+    assert (arguments["production_model"], arguments["challengers"]) == (second.uri, {"old": first.uri})
+    assert arguments["data"]["source"] == str(project.folder / "rows" / "{YYYY}.csv")
+    assert arguments["batch"]["output"]["target"] == prepared.store == str(project.folder / "predictions")
+    assert arguments["prediction_columns"] == ["city"]
+    assert arguments["top_rows"] == 0
+    pinned = submission.prepare_batch(load_project(project.path, ["batch.model=1"]))
+    assert pinned.arguments["production_model"] == first.uri
+    assert pinned.inputs != prepared.inputs
+    with pytest.raises(InputError, match="has no version '7'"):
+        submission.prepare_batch(load_project(project.path, ["batch.model=7"]))

@@ -1,12 +1,13 @@
 """Sections of pipeline.yaml as a stage reads them back. Needs: the venv twin of the base image."""
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 from google.protobuf import json_format, struct_pb2
 
-from components.settings import CustomModel, Evaluation, Section, Task, Training
+from components.settings import CustomModel, Data, Evaluation, Section, Task, Training
 
 
 def travelled(section: Section) -> Section:
@@ -54,3 +55,11 @@ def test_a_section_arrives_as_it_was_sent(section: Section) -> None:
 def test_whole_numbers_in_options_are_integers() -> None:
     arrived = travelled(CustomModel(kind="custom", options={"units": 16.0, "layers": [8.0, 4.0]}))
     assert '"options": {"layers": [8, 4], "units": 16}' in text(arrived)
+
+
+@pytest.mark.parametrize(
+    ("given", "window"), [(2013, "2013"), (date(2013, 12, 1), "2013-12-01"), ("last 3 months", "last 3 months")]
+)
+def test_a_window_may_be_what_yaml_takes_for_a_number_or_a_date(given: object, window: str) -> None:
+    data = {"source": "x-{YYYY}.csv", "split": {"by": "hash", "key": ["id"]}, "window": given}
+    assert Data.model_validate(data).window == window

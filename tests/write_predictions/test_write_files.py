@@ -147,8 +147,8 @@ def test_too_many_rejected_rows_write_nothing(tmp_path: Path) -> None:
     result = written(tmp_path / "b", settings(tmp_path / "out"))
     assert (result.verdict, result.uri) == ("fail", "")
     assert result.reason == (
-        "3 of 100 rows rejected (3.00%, allowed: 1.00%), mostly (2) because amount is infinite; fix the source, or raise "
-        "batch.max_rejected; nothing was written"
+        "3 of 100 rows rejected (3.00%, allowed: 1.00%), mostly (2) because amount is infinite; fix the source, or "
+        "raise batch.max_rejected; nothing was written"
     )
     assert pq.ParquetFile(Path(kept) / "part-00000.parquet").metadata.num_rows == 100
     page = (tmp_path / "b.html").read_text()
@@ -263,7 +263,7 @@ def test_concurrent_runs_on_one_span_leave_one_of_them(tmp_path: Path) -> None:
     st.lists(
         st.fixed_dictionaries(
             {
-                "t\"ext\\": st.none() | st.text(),
+                't"ext\\': st.none() | st.text(),
                 "number": st.none() | st.floats(width=32),
                 "whole": st.none() | st.integers(-(2**63), 2**63 - 1),
                 "many": st.none() | st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=3),
@@ -275,7 +275,7 @@ def test_concurrent_runs_on_one_span_leave_one_of_them(tmp_path: Path) -> None:
 )
 def test_json_lines_are_json(rows: list[dict[str, object]]) -> None:
     schema = pa.schema(
-        {"t\"ext\\": pa.string(), "number": pa.float32(), "whole": pa.int64(), "many": pa.list_(pa.float32())}
+        {'t"ext\\': pa.string(), "number": pa.float32(), "whole": pa.int64(), "many": pa.list_(pa.float32())}
     )
     try:
         table = pa.Table.from_pylist(rows, schema)
