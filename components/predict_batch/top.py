@@ -95,11 +95,11 @@ def arrays_of(inputs: Iterable[pa.Array] | pa.ChunkedArray, spec: ModelSpec) -> 
 
 
 def score(spec: ModelSpec, outputs: Arrays) -> np.ndarray[Any, Any]:
-    """Gives what rows are ordered by, [rows]: the prediction, or how sure the model is of the class."""
+    """Gives what rows are ordered by, [rows]: the prediction, or how sure the model is of the class or cluster."""
     values = outputs[spec.outputs[0].name]
     if values.ndim == 1:
         return values
-    scores: np.ndarray[Any, Any] = values.max(axis=1)
+    scores: np.ndarray[Any, Any] = -values.min(axis=1) if spec.label.kind == "clustering" else values.max(axis=1)
     return scores
 
 

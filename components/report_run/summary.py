@@ -181,14 +181,15 @@ def _lineage(records: list[StageRecord]) -> list[Link]:
     facts = {
         ("Data", "ingest_data"): _texts({**data, "spans": window}, "spans", "train", "eval", "batch", "digest"),
         ("Schema", "validate_data"): _file_digest(_uri(records, "validate_data", "schema"), SCHEMA),
+    }
+    training = {
         ("Transform", "transform_data"): _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest"),
         ("Model", "train_model"): _model_digest(_uri(records, "train_model", "trained")),
         ("Published", "publish_model"): _texts(parameters, "version", "uri"),
-        ("Predictions", "write_predictions"): _texts(written.parameters if written else {}, "uri"),
     }
+    facts |= {("Predictions", "write_predictions"): _texts(written.parameters, "uri")} if written else training
     done = {record.stage for record in records if record.state in _DONE}
-    planned = {record.stage for record in records}
-    return [Link(title, found, stage in done) for (title, stage), found in facts.items() if stage in planned]
+    return [Link(title, found, stage in done) for (title, stage), found in facts.items()]
 
 
 def _metrics(records: list[StageRecord]) -> dict[str, float]:
