@@ -42,7 +42,7 @@ class Space:
     """Rows as points, on the features' scale."""
 
     rows: Matrix
-    """Their numbers among the rows compared on; sorted."""
+    """Their numbers among all rows compared on; sorted."""
     points: Matrix
     """float32 [rows, columns]."""
 
@@ -60,12 +60,15 @@ class Comparison:
     folds: list[Fold]
 
     @functools.cached_property
-    def space(self) -> Space:
-        """Where clusters are compared; the same for all candidates."""
-        compared = np.concatenate([fold.compared for fold in self.folds])
-        rows = drawn_rows(len(compared), _SEED)
+    def spaces(self) -> list[Space]:
+        """Where clusters are compared, fold by fold, as models of several folds share none; as all candidates do."""
         scaling = Scaling.of(self.packing, self.examples, np.arange(len(self.examples.labels)))
-        return Space(rows, scaling.matrix(self.examples, compared[rows]))
+        spaces, start = [], 0
+        for fold in self.folds:
+            rows = drawn_rows(len(fold.compared), _SEED)
+            spaces.append(Space(start + rows, scaling.matrix(self.examples, fold.compared[rows])))
+            start += len(fold.compared)
+        return spaces
 
     @property
     def labels(self) -> Matrix:

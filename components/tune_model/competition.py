@@ -134,7 +134,7 @@ class Competition:
         if result.state != "complete":
             return None
         labels, predictions = self._comparison.labels, self._study.predictions(result.model)
-        return measure(self._metric, self._comparison.spec.label, labels, predictions, _space(self._comparison))
+        return measure(self._metric, self._comparison.spec.label, labels, predictions, _spaces(self._comparison))
 
     def _print(self, entry: Entry, was_done: bool) -> None:
         self._ends += 1
@@ -169,7 +169,7 @@ def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboa
     begun = time.monotonic()
     metric = metric_of(experiment.tuning, experiment.task)
     comparison = read_comparison(experiment)
-    trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison), _space(comparison))
+    trivial = measure(metric, comparison.spec.label, comparison.labels, baseline(comparison), _spaces(comparison))
     with Study(studies, experiment, comparison) as study, runner(experiment, comparison) as places:
         competition = Competition(experiment, comparison, study, places, part)
         competition.run()
@@ -197,8 +197,8 @@ def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboa
     return board, results
 
 
-def _space(comparison: Comparison) -> Space | None:
-    return comparison.space if comparison.spec.label.kind == "clustering" else None
+def _spaces(comparison: Comparison) -> Sequence[Space]:
+    return comparison.spaces if comparison.spec.label.kind == "clustering" else ()
 
 
 def _failure(results: Sequence[TrialResult]) -> Exception:

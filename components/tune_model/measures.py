@@ -6,6 +6,7 @@ difference: rows that are hard for both do not count against either.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ class Measured:
 
 
 def measure(
-    metric: SelectionMetric, label: Label, labels: Matrix, predictions: Matrix, space: Space | None = None
+    metric: SelectionMetric, label: Label, labels: Matrix, predictions: Matrix, spaces: Sequence[Space] = ()
 ) -> Measured:
     """Measures predictions.
 
@@ -62,14 +63,13 @@ def measure(
         label: what the predictions are of.
         labels: [rows], as in Examples, in the label's unit.
         predictions: as run_trial gives them.
-        space: silhouette: in which clusters are compared.
+        spaces: silhouette: in which clusters are compared, fold by fold.
 
     Raises:
         DataRejectedError: an AUC of rows that have one class.
     """
     if metric == "silhouette":
-        assert space is not None  # whoever compares clusters has one
-        fits = silhouettes(space.points, predictions[space.rows].argmin(axis=1))
+        fits = np.concatenate([silhouettes(one.points, predictions[one.rows].argmin(axis=1)) for one in spaces])
         return Measured(metric, float(fits.mean()), fits - fits.mean())
     if metric == "auc":
         known = ~np.isnan(labels)

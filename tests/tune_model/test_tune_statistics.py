@@ -111,11 +111,20 @@ def test_a_silhouette_is_scikit_learns_and_one_cluster_has_none() -> None:
     rng = np.random.default_rng(1)
     distances = rng.random((50, 3)).astype("f4")
     space = Space(np.arange(0, 50, 2), rng.normal(size=(25, 4)))
-    measured = measure("silhouette", label, np.full(50, np.nan), distances, space)
+    measured = measure("silhouette", label, np.full(50, np.nan), distances, [space])
     expected = sklearn_metrics.silhouette_score(space.points, distances[::2].argmin(axis=1))
     assert measured.value == pytest.approx(expected)
     assert measured.interval[0] < expected < measured.interval[1]
-    assert measure("silhouette", label, np.full(50, np.nan), np.zeros((50, 1)), space).value == 0
+    assert measure("silhouette", label, np.full(50, np.nan), np.zeros((50, 1)), [space]).value == 0
+
+
+def test_clusters_are_compared_within_their_fold() -> None:
+    points = np.array([[0.0], [0.1], [9.0], [9.1]])
+    # The second fold's model numbers the same clusters the other way round.
+    distances = np.array([[0, 9], [0, 9], [9, 0], [9, 0], [9, 0], [9, 0], [0, 9], [0, 9]], "f4")
+    spaces = [Space(np.arange(4), points), Space(np.arange(4, 8), points)]
+    label = Label(name=None, kind="clustering")
+    assert measure("silhouette", label, np.full(8, np.nan), distances, spaces).value > 0.95
 
 
 def test_an_auc_of_one_class_is_refused_in_one_line() -> None:
