@@ -1101,8 +1101,9 @@ class MonitoringRules(Section):
     """Files of the log cannot be read."""
     skew: Rule = "watch"
     """A feature is distributed otherwise than in training."""
-    data_skew: Rule = "retrain"
-    """Many features are (limits.drifted_features)."""
+    data_skew: Rule = "watch"
+    """Many features are (limits.drifted_features). Where no labels come, retrain; the window should then hold whole
+    cycles, as any hour differs from all days."""
     drift: Rule = "watch"
     """A feature is distributed otherwise than in the window before."""
     new_values: Rule = "watch"

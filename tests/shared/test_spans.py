@@ -1,5 +1,5 @@
 import os
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -184,3 +184,22 @@ def test_buckets_are_listed_with_versions(bucket: str, request: pytest.FixtureRe
     assert spans.listing_digest(spans.resolve(source, "all")) != before
     with pytest.raises(DataRejectedError, match="no file matches"):
         spans.resolve(f"{uri}/nothing/*.csv", "all")
+
+
+def test_spans_that_overlap_an_interval(tmp_path: Path) -> None:
+    for month in ("2025-01", "2025-02", "2025-04"):
+        (tmp_path / f"a-{month}.csv").write_text("a\n1\n")
+    source = str(tmp_path / "a-{YYYY}-{MM}.csv")
+
+    def names(start: str, end: str, later: int = 0) -> tuple[list[str], list[str]]:
+        ends = (datetime.fromisoformat(f"{one}T00:00+00:00") for one in (start, end))
+        files, absent = spans.overlapping(source, *ends, later)
+        return [file.span for file in files], absent
+
+    assert names("2025-01-15", "2025-02-01") == (["2025-01"], [])
+    assert names("2025-01-31", "2025-02-02") == (["2025-01", "2025-02"], [])
+    assert names("2025-02-01", "2025-04-01") == (["2025-02"], ["2025-03"])
+    assert names("2025-02-01", "2025-03-01", later=2) == (["2025-02", "2025-04"], [])
+    assert names("2024-01-01", "2024-02-01") == ([], ["2024-01"])
+    everything = spans.overlapping(str(tmp_path / "*.csv"), datetime(2000, 1, 1), datetime(2000, 1, 2))
+    assert len(everything[0]) == 3
