@@ -1123,6 +1123,8 @@ class Monitoring(Section):
     labels: Labels = Labels()
     window: Period = "day"
     """What a scheduled run judges: the last whole one before its time (UTC; a week begins on Monday)."""
+    delay: Annotated[int, Field(ge=0)] = 0
+    """So many periods a scheduled run waits for labels: it judges the last whole one before these."""
     history: str = ""
     """Folder or URI of the records, one a window; empty: beside the model store."""
     metric: MetricName | None = None

@@ -116,7 +116,9 @@ def prepare_monitoring(project: LoadedProject, window: str = "", pin: bool = Tru
             f"{project.path}: monitoring.log.source is empty; name what is logged, e.g. the server's log_uri"
         )
     if pin:
-        chosen = parse_window(window) if window else scheduled_window(datetime.now(UTC), monitoring.window)
+        chosen = (
+            parse_window(window) if window else scheduled_window(datetime.now(UTC), monitoring.window, monitoring.delay)
+        )
         window = chosen.name
     arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in MONITORING_SECTIONS}
     store = project.resolve(settings.publication.store)

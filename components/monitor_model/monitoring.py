@@ -29,7 +29,7 @@ def monitor(name: str, settings: Settings, window: str, scheduled: str, record: 
     Args:
         name: of the project and its model.
         settings: sections of pipeline.yaml.
-        window: what to judge, e.g. 2013-10; empty: the last whole period before `scheduled`.
+        window: what to judge, e.g. 2013-10; empty: the last whole period before `scheduled`, less the delay.
         scheduled: the time that the run was scheduled for, as RFC 3339 has it.
         record: directory to write: record.json.
         report: HTML file to write.
@@ -38,7 +38,8 @@ def monitor(name: str, settings: Settings, window: str, scheduled: str, record: 
         InputError: the configuration is wrong, there is no log or no model, or a place may not be used.
         UnavailableError: a storage does not answer or is full.
     """
-    chosen = parse_window(window) if window else scheduled_window(_time(scheduled), settings.monitoring.window)
+    period, delay = settings.monitoring.window, settings.monitoring.delay
+    chosen = parse_window(window) if window else scheduled_window(_time(scheduled), period, delay)
     references = References(ModelStore(settings.publication.store, name))
     history = MonitoringHistory(history_of(settings.monitoring.history, settings.publication.store), name)
     before = history.before(chosen.start, chosen.seconds)

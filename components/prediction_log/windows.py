@@ -47,7 +47,7 @@ def parse_window(text: str) -> Window:
     return Window(f"{first}..{last}" if dots and last != first else first, start, end)
 
 
-def scheduled_window(at: datetime, period: Period) -> Window:
+def scheduled_window(at: datetime, period: Period, delay: int = 0) -> Window:
     """Gives the last whole period before a time.
 
     A run that starts late, or catches up, is told the time it was scheduled for, and so judges its own window.
@@ -55,7 +55,15 @@ def scheduled_window(at: datetime, period: Period) -> Window:
     Args:
         at: with a time zone.
         period: hour, day, week (from Monday) or month, UTC.
+        delay: so many periods are passed over, whose labels are still to come.
     """
+    window = _last_whole(at, period)
+    for _ in range(delay):
+        window = _last_whole(window.start, period)
+    return window
+
+
+def _last_whole(at: datetime, period: Period) -> Window:
     at = at.astimezone(UTC)
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
     match period:

@@ -108,7 +108,7 @@ def create(
         return
     out.print(f"[bold]{did.upper()}[/]", name)
     out.print(f"  when     {described(made.get('trigger') or {})}{', paused' if paused else ''}", markup=False)
-    out.print(f"  window   {settings.data.window}", markup=False)
+    out.print(f"  window   {planned.tags['window']}", markup=False)
     out.print(f"  id       {made['recurring_run_id']}", markup=False)
 
 

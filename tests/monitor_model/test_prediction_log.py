@@ -38,7 +38,7 @@ def world(tmp_path: Path) -> World:
 def read(world: World, source: str = "", **log: Any) -> tuple[pa.Table, LogCounts]:
     """Reads March."""
     form = form_of(world.spec(1), ["visit"])
-    reader = LogReader(RequestLog(source=source or str(world.folder / "log"), **log), form, MARCH)
+    reader = LogReader(RequestLog(source=source or world.log_uri, **log), form, MARCH)
     batches = [
         pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], schema=form.schema)
         for batch in reader.batches()
@@ -94,6 +94,7 @@ def test_windows_of_schedules_leave_no_gap(at: datetime, period: Any) -> None:
     assert window.end <= at.replace(tzinfo=UTC)
     assert scheduled_window(window.end, period) == window
     assert scheduled_window(window.start, period).end == window.start
+    assert scheduled_window(at.replace(tzinfo=UTC), period, delay=1) == scheduled_window(window.start, period)
 
 
 # ---------------------------------------------------------------------------------------------------- our own log
@@ -110,6 +111,20 @@ def test_our_own_log_is_read_as_it_was_written(world: World) -> None:
     assert table["shop"].to_pylist() == rows.shop.tolist()
     assert set(table["model_version"].to_pylist()) == {world.version}
     assert (counts.rows, counts.duplicates, counts.outside, counts.unreadable) == (1234, 0, 0, [])
+
+
+@pytest.mark.parametrize("place", ["gcs", "s3"])
+def test_a_log_in_a_bucket_is_read_too(world: World, place: str, request: pytest.FixtureRequest) -> None:
+    bucket = request.getfixturevalue(f"{place}_bucket")
+    world.log_uri = f"{bucket}/requests"
+    world.serve(draw_rows(700, seed=2))
+    table, counts = read(world)
+    assert table.num_rows == 700
+    assert counts.unreadable == []
+    found, _ = read(world, f"{bucket}/requests/*/*.parquet", format="table")
+    assert sorted(found["visit"].to_pylist()) == sorted(table["visit"].to_pylist())
+    with pytest.raises(InputError, match="does not exist"):
+        read(world, f"{bucket}/nothing")
 
 
 def test_damaged_copied_and_foreign_files_are_counted(world: World) -> None:

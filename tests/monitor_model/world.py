@@ -123,6 +123,7 @@ class World:
     def __init__(self, folder: Path, kind: str = "binary") -> None:
         self.folder = folder
         self.kind = kind
+        self.log_uri = str(folder / "log")
         self.store = ModelStore(str(folder / "models"), "shop")
         self.versions: list[str] = []
 
@@ -162,7 +163,7 @@ class World:
 
     @contextmanager
     def logging(self, version: str = "", redact: Sequence[str] = ()) -> Iterator[RequestLog]:
-        """The server's own log, in <folder>/log."""
+        """The server's own log."""
         facts = Facts(
             directory=self.folder,
             spec=self.spec(1),
@@ -174,7 +175,7 @@ class World:
             example={},
             keys=("visit",),
         )
-        options = LogOptions(str(self.folder / "log"), 1.0, 10_000_000, 5_000, 3600.0, redact)
+        options = LogOptions(self.log_uri, 1.0, 10_000_000, 5_000, 3600.0, redact)
         log = RequestLog(options, facts, lambda *_: None)
         try:
             yield log
@@ -220,7 +221,7 @@ class World:
 
     def settings(self, **monitoring: Any) -> Settings:
         """The sections, as a pipeline's arguments have them."""
-        log = {"source": str(self.folder / "log"), **monitoring.pop("log", {})}
+        log = {"source": self.log_uri, **monitoring.pop("log", {})}
         return Settings.read(
             {"log": log, "bootstrap": {"resamples": 30}, **monitoring},
             {

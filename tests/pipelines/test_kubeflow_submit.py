@@ -242,6 +242,32 @@ def test_a_schedule_is_made_changed_paused_and_removed(cli: Cli, kubeflow: Kubef
     assert (code, "there is no schedule 'shop-training' (there are: none)" in said) == (2, True)
 
 
+LOG = ("--pipeline", "monitoring", "--set", "monitoring.log.source=s3://bucket/requests")
+
+
+def test_a_scheduled_window_is_that_of_the_time_it_was_scheduled_for(
+    cli: Cli, kubeflow: Kubeflow, project: Path
+) -> None:
+    code, printed, said = cli("schedule", "create", str(project), *LOG, "--every", "1d", "--catch-up")
+    assert code == 0, said
+    assert printed.startswith("CREATED shop-monitoring\n  when     every 1d\n  window   the last day\n"), printed
+    (schedule,), (version,) = made(kubeflow, "recurringruns"), made(kubeflow, "versions")
+    assert schedule["runtime_config"]["parameters"]["window"] == ""
+    assert "pipeline_job_schedule_time_utc" in json.dumps(spec_of(version))
+    assert cli("schedule", "create", str(project), *LOG, "--every", "1d", "--catch-up")[1].startswith("UNCHANGED")
+
+
+def test_a_window_is_monitored_by_hand(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
+    assert cli("submit", str(project), *LOG, "--window", "2025-03")[0] == 0
+    (run,) = made(kubeflow, "runs")
+    assert run["runtime_config"]["parameters"]["window"] == "2025-03"
+    assert run["description"].splitlines()[:3] == ["project=shop", "pipeline=monitoring", "window=2025-03"]
+    code, _, said = cli("submit", str(project), "--window", "2025-03")
+    assert (code, "pipeline 'training' judges none; set data.window" in said) == (2, True), said
+    code, _, said = cli("submit", str(project), "--pipeline", "monitoring", "--set", "monitoring.log.source=here")
+    assert (code, "monitoring.log.source: '" in said) == (2, True), said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
