@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from math import lgamma
 from statistics import NormalDist
 from typing import Any
 
@@ -79,12 +80,19 @@ def homogeneity(one: Array, other: Array) -> float:
 
 
 def proportions(hits: int, rows: int, other_hits: int, other_rows: int) -> float:
-    """Gives the p-value of the test that two shares are the same."""
+    """Gives the p-value of the test that two shares are the same: chi-squared, or with few hits Fisher's exact one."""
     if not rows or not other_rows:
         return 1.0
-    one, other = np.array([hits, rows - hits]), np.array([other_hits, other_rows - other_hits])
-    occurs = (one + other) > 0
-    return homogeneity(one[occurs], other[occurs])
+    marked, total = hits + other_hits, rows + other_rows
+    if min(marked, total - marked) * min(rows, other_rows) / total >= _SMALLEST_EXPECTED:
+        return homogeneity(np.array([hits, rows - hits]), np.array([other_hits, other_rows - other_hits]))
+    if marked > total - marked:
+        hits, marked = rows - hits, total - marked
+    low, high = max(0, marked - other_rows), min(marked, rows)
+    logs = [_log_choose(marked, k) + _log_choose(total - marked, rows - k) for k in range(low, high + 1)]
+    likelihoods = np.exp(np.array(logs) - _log_choose(total, rows))
+    # Two-sided: all tables that are no likelier, rounding left out.
+    return min(1.0, float(likelihoods[likelihoods <= likelihoods[hits - low] * (1 + 1e-7)].sum()))
 
 
 def share_interval(hits: int, rows: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
@@ -119,6 +127,10 @@ def significant(p_values: Array, rate: float) -> Array:
 def chi_squared_tail(statistic: float, freedom: int) -> float:
     """Gives how likely a chi-squared variable exceeds a value."""
     return _regularized_gamma(freedom / 2, max(statistic, 0.0) / 2)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
 
 def _regularized_gamma(shape: float, x: float) -> float:

@@ -44,7 +44,7 @@ def judge(found: Sequence[Suspicion], before: Sequence[MonitoringRecord], monito
                 examples=one.examples,
             )
         )
-    return sorted(judged, key=lambda one: -GRAVITY.index(one.verdict))
+    return sorted(judged, key=lambda one: (-GRAVITY.index(one.verdict), -GRAVITY.index(_verdict(one.rule))))
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:

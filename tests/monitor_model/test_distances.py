@@ -29,7 +29,11 @@ def test_the_tail_of_chi_squared(statistic: float, freedom: int, tail: float) ->
 def test_the_test_of_homogeneity_is_that_of_a_textbook() -> None:
     # scipy.stats.chi2_contingency([[30, 70], [50, 50]], correction=False)
     assert homogeneity(np.array([30, 70]), np.array([50, 50])) == pytest.approx(0.0038924, rel=1e-4)
-    assert proportions(600, 600, 0, 20_000) == 0.0
+    assert proportions(600, 600, 0, 20_000) < 1e-300
+    # scipy.stats.fisher_exact([[3, 197], [2, 9998]]), ([[197, 3], [9998, 2]]) and ([[0, 50], [1, 99]])
+    assert proportions(3, 200, 2, 10_000) == pytest.approx(7.21446e-05, rel=1e-4)
+    assert proportions(197, 200, 9_998, 10_000) == pytest.approx(7.21446e-05, rel=1e-4)
+    assert proportions(0, 50, 1, 100) == 1.0
     assert proportions(0, 0, 5, 10) == 1.0
 
 

@@ -58,6 +58,7 @@ def test_a_retrain_needs_two_windows_and_then_cools_down(world: World) -> None:
     assert "retrain once it stands for 2 windows (now: 1)" in verdicts[4].reason
     assert verdicts[5].findings[0].kind == "quality"
     assert verdicts[5].findings[0].windows == 2
+    assert verdicts[6].reason.startswith("quality: ")
     assert "the retrain of 2025-05 is not older than 1 windows" in verdicts[6].reason
 
 
