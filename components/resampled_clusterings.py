@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import sparse
 
 from components.predictions import Array, Predictions
 from components.settings import Task, metrics_of
@@ -124,6 +123,9 @@ class _Geometry:
         self._group = groups[sampled.rows]
         self._key = self._group * self._clusters + predictions.scores[sampled.rows]
         ones, places = np.ones(len(self._key)), np.arange(len(self._key))
+        # Not above: monitoring, which measures no clusters, runs where TFDV does, on an older libc without SciPy.
+        from scipy import sparse
+
         self._of_key = sparse.csr_matrix(
             (ones, (self._key, places)), shape=(self._groups * self._clusters, len(self._key))
         )
