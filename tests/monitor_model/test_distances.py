@@ -33,7 +33,7 @@ def test_the_test_of_homogeneity_is_that_of_a_textbook() -> None:
     # scipy.stats.fisher_exact([[3, 197], [2, 9998]]), ([[197, 3], [9998, 2]]) and ([[0, 50], [1, 99]])
     assert proportions(3, 200, 2, 10_000) == pytest.approx(7.21446e-05, rel=1e-4)
     assert proportions(197, 200, 9_998, 10_000) == pytest.approx(7.21446e-05, rel=1e-4)
-    assert proportions(0, 50, 1, 100) == 1.0
+    assert proportions(0, 50, 1, 100) == pytest.approx(1.0)
     assert proportions(0, 0, 5, 10) == 1.0
 
 
