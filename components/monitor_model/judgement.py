@@ -174,7 +174,7 @@ def _notes(case: Case, seen: Observation, left_out: Sequence[str]) -> list[str]:
     if left_out:
         notes.append(f"not logged, so no slices by them: {', '.join(left_out[:_LISTED])}")
     if case.labels is None:
-        notes.append("no labels: data.key names no column, so set it, or monitoring.labels.by to request_id")
+        notes.append("no labels: they are found in files, by data.key or a request's id; see monitoring.labels")
     elif len(seen.labelled) < least:
         absent = case.labels[0].counts.absent_spans
         spans = f", spans that are not there yet: {', '.join(absent[:5])}" if absent else ""

@@ -18,6 +18,7 @@ from components.prediction_log.labels import LabelTable, read_labels
 from components.prediction_log.reader import LogReader
 from components.prediction_log.windows import Window, parse_window, scheduled_window
 from components.request_columns import REQUEST_ID
+from components.storage import SCHEMES
 
 RECORD = "record.json"
 _LISTED = 20
@@ -112,10 +113,11 @@ def _labels(settings: Settings, spool: Spool, window: Window) -> tuple[LabelTabl
         return None
     wanted = settings.monitoring.labels
     columns = [REQUEST_ID] if wanted.by == "request_id" else settings.data.key
-    if not columns:
+    source = wanted.source or settings.data.source
+    if not columns or ("://" in source and source.partition("://")[0] not in SCHEMES):  # e.g. a topic: no files
         return None
     table = read_labels(
-        wanted.source or settings.data.source,
+        source,
         window,
         wanted.later_spans,
         columns,

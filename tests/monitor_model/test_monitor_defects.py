@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,15 @@ def test_a_model_without_a_profile_is_judged_by_the_rest(tmp_path: Path) -> None
     assert record.features == {}
     assert record.quality is not None
     assert any("published without a profile: train again" in note for note in record.notes)
+
+
+def test_labels_in_a_topic_are_no_reason_to_stop(world: World) -> None:
+    world.months(draw_rows(300, seed=2))
+    settings, out = world.settings(), world.folder / "out"
+    settings = replace(settings, data=settings.data.model_copy(update={"source": "kafka://broker:9092/visits"}))
+    record = monitor("shop", settings, "2025-03", "", str(out / "record"), str(out / "report.html"))
+    assert (record.verdict, record.labels) == ("healthy", None)
+    assert "no labels: they are found in files" in record.notes[0]
 
 
 def test_what_a_user_can_mend_is_told(tmp_path: Path, world: World) -> None:
