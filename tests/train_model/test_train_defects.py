@@ -111,7 +111,7 @@ DEFECTS = [
         InputError,
         "'trip km' reaches 3e+38",
         column("trip km", lambda v: v * 0 + np.float32(3e38)),
-        model={"kind": "linear"},
+        model={"kind": "mlp", "hidden_units": [16], "numeric_embedding": "none"},
     ),
     Defect("no such column", InputError, "no column 'visits'", lambda t: t.drop_columns(["visits"])),
     Defect("text feature", InputError, "'amount' is string", column("amount", lambda v: TEXT)),

@@ -14,7 +14,7 @@ from components.models.contract import FittedModel, Kind, Problem, Progress
 from components.models.kinds import KINDS
 from components.settings import LinearModel, Tuning
 from tests.train_model.projects import project, read_split, write_dataset
-from tests.tune_model.selecting import LINEAR, STUMPS, TREES, chosen
+from tests.tune_model.selecting import LINEAR, MLP, STUMPS, TREES, chosen
 
 BROKEN = "def build_model(inputs, task, options):\n    return inputs['amonut']\n"
 CUSTOM: dict[str, Any] = {"kind": "custom"}
@@ -66,7 +66,7 @@ DEFECTS = [
         "a rate that cannot be",
         InputError,
         "training.learning_rate is 1e+30",
-        [{**LINEAR, "l2": 1.0}, {**LINEAR, "l2": 2.0}],
+        [{**MLP, "dropout": 0.1}, {**MLP, "dropout": 0.2}],
         training={"learning_rate": 1e30},
     ),
     Defect("one class", DataRejectedError, "there is nothing to learn", label=0.0),
