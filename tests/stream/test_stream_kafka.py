@@ -5,10 +5,12 @@ import random
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from components.predictor.served_model import read_facts
@@ -55,10 +57,11 @@ def test_every_event_is_decided_once_and_in_the_order_of_its_key(
 
 
 def test_batch_server_and_stream_predict_alike(streams: Streams, broker: Broker, models: Path) -> None:
-    """The same rows by ServingModel (as predict_batch calls it), by the model server, and by both kinds of stream."""
-    rows = (rows_of(models, "binary") * 50)[:10_000]
-    with np.load(models / "binary" / "expected.npz") as found:
-        batch = np.tile(found["probability"].astype(np.float32), 50)[:10_000]
+    """The same rows by predict_batch, by the model server, and by both kinds of stream."""
+    predicted = pq.read_table(models / "binary" / "predictions" / "eval")
+    names = [i.name for i in streams.scorer.inputs]
+    rows = list(islice(cycle(predicted.select(names).to_pylist()), 10_000))
+    batch = np.resize(predicted["probability"].to_numpy(), 10_000)
     messages = [{"value": {**row, "n": n}} for n, row in enumerate(rows)]
     with running.serving(models / "binary", max_rows=10_000) as server:
         answer = server.rows(rows).json()["predictions"]
