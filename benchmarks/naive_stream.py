@@ -1,6 +1,7 @@
 """What stream.py compares with: one event, one prediction, one commit.
 
-`python benchmarks/naive_stream.py SERVERS INPUT OUTPUT MODEL EVENTS` prints events a second.
+`python benchmarks/naive_stream.py SERVERS INPUT OUTPUT MODEL EVENTS` prints how many events it did in a second, by the
+clock and of the processor.
 """
 
 import sys
@@ -25,12 +26,13 @@ def main(servers: str, source: str, target: str, model: str, events: int) -> Non
         }
     )
     consumer.subscribe([source])
-    began, done = 0.0, 0
+    began, processor, done = 0.0, 0.0, 0
     while done < events:
         message = consumer.poll(1)
         if message is None or message.error():
             continue
-        began = began or time.perf_counter()
+        if not done:
+            began, processor = time.perf_counter(), time.process_time()
         event = orjson.loads(message.value())
         number = event.pop("n")
         outputs = served.predict(from_rows({"instances": [event]}, served.facts.spec, 1))
@@ -39,7 +41,7 @@ def main(servers: str, source: str, target: str, model: str, events: int) -> Non
         producer.flush()
         consumer.commit(message, asynchronous=False)
         done += 1
-    print((done - 1) / (time.perf_counter() - began))
+    print(done / (time.perf_counter() - began), done / (time.process_time() - processor))
     consumer.close()
 
 
