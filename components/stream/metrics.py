@@ -21,11 +21,13 @@ _LATENCY = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5,
 _EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
 _PHASES = ("read", "decide", "commit")
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+_CHOICES = (LABEL, "class", "cluster")
+_SHARED = frozenset({"probability", "anomaly_score"})
 
 EVENTS = Counter("lockgate_stream_events", "Events whose transaction is committed, by what became of them", ["result"])
 REJECTED = Counter("lockgate_stream_rejected", "Events that went to the dead-letter topic", ["reason"])
-DECISIONS = Counter("lockgate_stream_decisions", "Decisions by class", ["name"])
-PREDICTIONS = Histogram("lockgate_stream_predictions", "Decisions by probability", buckets=_SHARES)
+DECISIONS = Counter("lockgate_stream_decisions", "Decisions by class, or cluster", ["name"])
+PREDICTIONS = Histogram("lockgate_stream_predictions", "Decisions by probability, or anomaly score", buckets=_SHARES)
 LATENCY = Histogram("lockgate_stream_latency_seconds", "From the message to its committed decision", buckets=_LATENCY)
 PHASE = Histogram("lockgate_stream_batch_seconds", "Time of a batch, by phase", ["phase"], buckets=_LATENCY)
 BATCH = Histogram("lockgate_stream_batch_events", "Events of a batch", buckets=_EVENTS)
@@ -139,13 +141,13 @@ class Figures:
                 self.odd[what] += count
 
     def _count_outputs(self, batch: Batch) -> None:
-        decided = batch.outputs.get(LABEL, batch.outputs.get("class"))
-        if decided is not None:
-            for name, count in Count(decided.tolist()).items():
+        chosen = next((batch.outputs[name] for name in _CHOICES if name in batch.outputs), None)
+        if chosen is not None:
+            for name, count in Count(chosen.tolist()).items():
                 DECISIONS.labels(name.decode(errors="replace")).inc(count)
                 self.classes[name.decode(errors="replace")] += count
-        if "probability" in batch.outputs:
-            for value in batch.outputs["probability"].tolist():
+        for share in _SHARED.intersection(batch.outputs):
+            for value in batch.outputs[share].tolist():
                 PREDICTIONS.observe(value)
 
     def _forget(self) -> None:

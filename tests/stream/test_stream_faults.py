@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -79,8 +80,9 @@ def test_a_new_version_takes_over_and_a_damaged_one_does_not(
         _until(lambda: f"{second.version} decides from now on" in process.log(), process.log)
         kafka.send(broker, stream.input_topic, numbered(rows, 10, 20))
         kafka.wait_for(broker, stream.output_topic, 20)
-        # A card that asks for a threshold of a model without probabilities: it loads, and fails as it is warmed up.
-        third = processes.publish(store, "shop", models / "regression", "three", 0.4)
+        shutil.copytree(models / "regression", tmp_path / "damaged")
+        (tmp_path / "damaged" / "model" / "1" / "saved_model.pb").write_bytes(b"damaged")
+        third = processes.publish(store, "shop", tmp_path / "damaged", "three")
         _until(
             lambda: f"version {third.version} does not take over, {second.version} goes on" in process.log(),
             process.log,
