@@ -85,13 +85,15 @@ class Predictions:
         return stretches
 
     def tables(self, stretch: Stretch) -> Iterator[pa.Table]:
-        """Yields the rows of a span in order."""
-        for part, position, table in self._tables():
-            start = max(stretch.start - position, 0)
-            stop = min(stretch.stop - position, table.num_rows)
-            if start < stop:
-                first = self._first_of(part)
-                yield self._decided(table.slice(start, stop - start), part, position + start - first)
+        """Yields the rows of a span in order; only what holds some of them is read."""
+        begin = 0
+        for file in self._files:
+            opened = open_parquet(file, _REMEDY)
+            part, end = int(file.stem.removeprefix("part-")), begin + opened.metadata.num_rows
+            if begin < stretch.stop and end > stretch.start:
+                for position, table in _overlapping(opened, stretch.start - begin, stretch.stop - begin):
+                    yield self._decided(table, part, position)
+            begin = end
 
     def rejected(self, most: int) -> tuple[dict[str, int], pa.Table | None]:
         """Counts the rejected rows by reason (values left out), and gives some of them."""
@@ -119,24 +121,6 @@ class Predictions:
     def decision_of(self, name: str) -> str | None:
         """Names the column of a model's decision; None: its task has none."""
         return column_of(name, DECISION) if self._threshold(self.specs[name]) is not None else None
-
-    def _tables(self) -> Iterator[tuple[int, int, pa.Table]]:
-        """Yields each part's number, the position of a table's first row, and the table."""
-        position = 0
-        for file in self._files:
-            part = int(file.stem.removeprefix("part-"))
-            for batch in open_parquet(file, _REMEDY).iter_batches(_BATCH_ROWS):
-                yield part, position, pa.Table.from_batches([batch])
-                position += batch.num_rows
-
-    def _first_of(self, part: int) -> int:
-        if not hasattr(self, "_firsts"):
-            self._firsts: dict[int, int] = {}
-            position = 0
-            for file in self._files:
-                self._firsts[int(file.stem.removeprefix("part-"))] = position
-                position += open_parquet(file, _REMEDY).metadata.num_rows
-        return self._firsts[part]
 
     def _rejected_rows(self) -> Iterator[np.ndarray]:  # type: ignore[type-arg]
         for file in sorted((self._folder / REJECTED).glob("*.parquet")):
@@ -194,6 +178,23 @@ class Predictions:
                 f"batch.output.partition_by: '{partition}' is no column of the predictions "
                 f"(they have: {', '.join(self.schema.names)})"
             )
+
+
+def _overlapping(file: pq.ParquetFile, start: int, stop: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yields the rows of a file from one position to another, with the position of each table's first row."""
+    groups: list[int] = []
+    begin = end = 0
+    for group in range(file.metadata.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if end + rows <= start or end >= stop:
+            begin = end = end + rows
+            continue
+        groups.append(group)
+        end += rows
+        if end - begin >= _BATCH_ROWS or end >= stop or group == file.metadata.num_row_groups - 1:
+            first = max(start, begin)
+            yield first, file.read_row_groups(groups).slice(first - begin, min(stop, end) - first)
+            groups, begin = [], end
 
 
 def column_of(model: str, name: str) -> str:

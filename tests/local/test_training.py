@@ -1,5 +1,6 @@
 """The training pipeline, whole, under kfp.local. Needs: the venv twins; some minutes."""
 
+import csv
 import json
 import subprocess
 import time
@@ -159,3 +160,31 @@ def _run_until_killed_in(project: Path, task: str) -> int:
                     break
             time.sleep(0.005)
         return int(process.wait(timeout=60))
+
+
+def test_the_published_model_predicts_a_span_into_its_place(undisturbed: Path) -> None:
+    rows = list(csv.DictReader((undisturbed / "data" / "visits-2025-02.csv").open(encoding="utf-8")))
+    options = ("--set", "data.window=2025-02", "--set", "batch.reasons=2", "--set", "batch.output.format=csv")
+    ended = run(undisturbed, "--pipeline", "batch_prediction", *options)
+    assert ended.code == 0, ended.stderr + ended.stdout
+    place = undisturbed / "predictions" / "shop" / "span=2025-02"
+    assert f"rows     {len(rows):,} rows predicted, 0 rejected\n  written  {place}\n" in ended.stdout
+    written = list(csv.DictReader((place / "part-00000.csv").open(encoding="utf-8")))
+    assert [row["visit"] for row in written] == [row["visit"] for row in rows]
+    assert "bought" not in written[0]
+    assert {row["decision"] for row in written} == {"true", "false"}
+    assert sum(bool(row["reasons"]) for row in written) == 100
+    folder = newest_run(undisturbed)
+    assert folder
+    assert "Highest predictions" in (folder / "report" / "predictions.html").read_text()
+    assert str(place) in (folder / "report" / "index.html").read_text()
+
+    # Rows that break the schema end at the data gate, and what was written stays.
+    before = (place / "part-00000.csv").read_bytes()
+    write_span(undisturbed, 3, 200, ("Paris", "Atlantis"))
+    ended = run(undisturbed, "--pipeline", "batch_prediction", "--set", "data.window=2025-02..2025-03", *options[2:])
+    assert ended.code == 3
+    assert "Atlantis" in ended.stdout
+    assert ended.states()["write-predictions"] == "skipped"
+    assert (place / "part-00000.csv").read_bytes() == before
+    (undisturbed / "data" / "visits-2025-03.csv").unlink()
