@@ -18,6 +18,7 @@ from components.predict_batch.top import TOP, TopRows, candidates
 from components.serving_model import ServingModel
 
 _BATCH_ROWS = 16_384
+_GROUP_ROWS = 65_536
 _COMPRESSION = "lz4"
 
 
@@ -124,20 +125,31 @@ def _scored(part: Part, scorer: Scorer, threads: int) -> Iterator[Scored]:
 
 
 class _Writer:
-    """A Parquet file that is made when there is something to write."""
+    """A Parquet file that is made when there is something to write; its row groups are larger than a batch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
+        self._pending: list[pa.Table] = []
+        self._flushed = 0
         self.rows = 0
 
     def write(self, table: pa.Table) -> None:
+        self._pending.append(table)
+        self.rows += table.num_rows
+        if self.rows - self._flushed >= _GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        if self._pending:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        table = pa.concat_tables(self._pending)
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._path, table.schema, compression=_COMPRESSION)
         self._writer.write_table(table)
-        self.rows += table.num_rows
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._pending, self._flushed = [], self.rows
