@@ -16,8 +16,8 @@ import fastavro
 import urllib3
 from fastavro.schema import SchemaParseException
 
+from components.credentials import secret
 from components.errors import InputError, UnavailableError
-from components.kafka_clients import secret
 from components.settings import EventFormat
 
 _MAGIC = b"\0"

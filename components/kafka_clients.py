@@ -10,12 +10,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from components.credentials import secret
 from components.errors import InputError, UnavailableError
 
 PREFIX = "LOCKGATE_KAFKA_"
@@ -35,21 +35,6 @@ logger = logging.getLogger("lockgate")
 # Its lines repeat for each broker and each try what errors say once.
 _client_logger = logging.getLogger("lockgate.librdkafka")
 _client_logger.setLevel(logging.CRITICAL)
-
-
-def secret(variable: str) -> str:
-    """Reads a variable, or the file that the variable with _FILE behind it names; empty: neither is set.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    path = os.environ.get(variable + _FILE)
-    if not path:
-        return os.environ.get(variable, "")
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"{variable}{_FILE} names '{path}', which cannot be read: {error.strerror}") from error
 
 
 def properties(servers: str) -> dict[str, Any]:

@@ -1009,6 +1009,8 @@ class Deployment(Section):
 # ------------------------------------------------------------------------------------------ monitoring
 
 Period = Literal["hour", "day", "week", "month"]
+ServerUrl = Annotated[str, Field(pattern=r"^$|^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+"""Without user and password, which come from the environment."""
 Rule = Literal["ignore", "watch", "retrain", "page"]
 
 
@@ -1147,6 +1149,9 @@ class Monitoring(Section):
     """Confidence intervals of quality."""
     max_anomaly_share: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Values that break the schema in fewer rows than that are told of, and are no finding."""
+    pushgateway: ServerUrl = ""
+    """URL of a Prometheus Pushgateway that is given the figures of each window; empty: none is. How to log in comes
+    from the environment (docs/monitoring-dashboards.md)."""
 
 
 # --------------------------------------------------------------------------------- batch prediction

@@ -17,6 +17,9 @@ STORAGE = "lockgate-storage"
 identity of its cloud needs none."""
 STORAGE_FOLDER = f"/var/run/secrets/{STORAGE}"
 """Where the Secret's keys are files, too: GOOGLE_APPLICATION_CREDENTIALS names one."""
+MONITORING = "lockgate-monitoring"
+"""Secret with what monitoring needs to log in at a Pushgateway; optional."""
+MONITORING_VARIABLES = tuple(f"LOCKGATE_PUSHGATEWAY_{name}" for name in ("USERNAME", "PASSWORD", "TOKEN"))
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 DATABASE = "lockgate-database"
 """Secret with user and password of the database that predictions go into; optional."""
@@ -136,6 +139,9 @@ def _every_pod(stage: str) -> dict[str, Any]:
     if stage == _USES_DATABASE:
         keys = [{"envVar": name, "secretKey": name} for name in DATABASE_VARIABLES]
         pod["secretAsEnv"] += [_optional("secret", DATABASE, keyToEnv=keys)]
+    if stage == "monitor_model":
+        keys = [{"envVar": name, "secretKey": name} for name in MONITORING_VARIABLES]
+        pod["secretAsEnv"] += [_optional("secret", MONITORING, keyToEnv=keys)]
     return pod
 
 

@@ -1,33 +1,19 @@
 """Each alert fires when it must, and is silent otherwise; by Prometheus's own tester. Needs: promtool."""
 
 import re
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.monitoring.prometheus import ALERTS, RULES, RUNBOOK, absent
+from tests.monitoring.prometheus import ALERTS, RULES, RUNBOOK, Case, absent, check, promtool
 
 WHERE = {"namespace": "lockgate", "service": "flights"}
 STABLE = {**WHERE, "role": "stable"}
 JOB = '{job="lockgate-predictor"}'
 
 needs_promtool = pytest.mark.skipif(bool(absent("promtool")), reason=absent("promtool"))
-
-
-@dataclass(frozen=True)
-class Case:
-    """Samples a minute, in promtool's notation, of pod `a` of the stable model unless the labels say another."""
-
-    alert: str
-    series: dict[str, str]
-    at: str
-    labels: dict[str, str]
-    summary: str = ""
-    """Empty: the alert is silent."""
 
 
 def requests(bad: str, of_hundred: int) -> dict[str, str]:
@@ -229,32 +215,15 @@ SILENT = [
 
 @needs_promtool
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
-    done = subprocess.run(["promtool", "check", "rules", _rules(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULES), "utf-8")
+    promtool("check", "rules", str(tmp_path / "rules.yaml"))
 
 
 @needs_promtool
-@pytest.mark.parametrize(
-    "case", [*FIRING, *SILENT], ids=lambda case: f"{case.alert}-{'fires' if case.summary else 'silent'}"
-)
+@pytest.mark.parametrize("case", [*FIRING, *SILENT], ids=str)
 def test_an_alert(case: Case, tmp_path: Path) -> None:
-    rule = ALERTS[case.alert]
-    annotations = {**rule["annotations"], "summary": case.summary}
-    alert = {"exp_labels": {**rule["labels"], **case.labels}, "exp_annotations": annotations}
-    test = {
-        "interval": "1m",
-        "input_series": [{"series": _labelled(name), "values": values} for name, values in case.series.items()],
-        "alert_rule_test": [
-            {"eval_time": case.at, "alertname": case.alert, "exp_alerts": [alert] if case.summary else []}
-        ],
-    }
-    file = tmp_path / "test.yaml"
-    file.write_text(
-        yaml.safe_dump({"rule_files": [_rules(tmp_path, case.alert)], "evaluation_interval": "1m", "tests": [test]}),
-        "utf-8",
-    )
-    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # The labels that PodMonitor gives.
+    check(case, RULES, {**STABLE, "pod": "a"}, tmp_path)
 
 
 def test_every_alert_is_tested_both_ways() -> None:
@@ -268,20 +237,3 @@ def test_an_alert_tells_how_bad_it_is_and_where_to_read_on(name: str) -> None:
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     assert rule["annotations"]["runbook"] == f"docs/monitoring-serving.md#{name.lower()}"
     assert re.search(rf"^### {name}$", RUNBOOK.read_text(), re.MULTILINE)
-
-
-def _rules(folder: Path, alert: str = "") -> str:
-    """Writes a rule file: all of them, or the group of an alert, which is quicker to test."""
-    groups = [
-        group for group in RULES["groups"] if not alert or alert in (rule.get("alert") for rule in group["rules"])
-    ]
-    path = folder / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": groups}), "utf-8")
-    return str(path)
-
-
-def _labelled(series: str) -> str:
-    """Adds the labels that PodMonitor gives, where the series says nothing else."""
-    name, _, given = series.rstrip("}").partition("{")
-    labels = dict(re.findall(r"(\w+)=['\"]([^'\"]*)['\"]", given))
-    return name + "{" + ",".join(f'{key}="{value}"' for key, value in {**STABLE, "pod": "a", **labels}.items()) + "}"

@@ -88,6 +88,43 @@ def test_every_alert_has_its_paragraph(rendered: list[dict[str, Any]]) -> None:
         assert rule["annotations"]["runbook"] == f"docs/streaming.md#{rule['alert'].lower()}"
 
 
+def test_the_pushgateway_is_restricted_and_reached_by_who_needs_it(tmp_path: Path) -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no `kubectl` on PATH")
+    component = COMPONENTS / "pushgateway"
+    manifests.kustomization(tmp_path, [], [component, component / "monitoring"])
+    objects = _render(tmp_path)
+    assert sorted(one["kind"] for one in objects) == [
+        *("ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "PrometheusRule", "Service"),
+        "ServiceMonitor",
+    ]
+    assert {one["metadata"]["namespace"] for one in objects} == {"lockgate"}
+    assert {one["metadata"]["labels"]["app.kubernetes.io/part-of"] for one in objects} == {"lockgate"}
+    deployment, service = _one(objects, "Deployment"), _one(objects, "Service")
+    template = deployment["spec"]["template"]
+    for selector in (
+        deployment["spec"]["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        _one(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= template["metadata"]["labels"].items()
+    monitored = _one(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert monitored.items() <= service["metadata"]["labels"].items()
+    pod = template["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    claim = pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    assert claim == _one(objects, "PersistentVolumeClaim")["metadata"]["name"]
+    # The stage's pods have the labels that the policy lets in.
+    compiled = (ROOT / "pipelines" / "compiled" / "monitoring.yaml").read_text()
+    assert "app.kubernetes.io/component: monitor_model" in compiled
+
+
 def test_the_broker_for_kind_renders() -> None:
     if not shutil.which("kubectl"):
         pytest.skip("there is no `kubectl` on PATH")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from components.credentials import secret
 from components.errors import InputError, UnavailableError
-from components.kafka_clients import partitions, properties, secret
+from components.kafka_clients import partitions, properties
 from pipelines.kafka_broker import Broker
 from tests import kafka, kafka_broker
 from tests.servers import free_port
