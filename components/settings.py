@@ -56,8 +56,17 @@ class TimeSplit(Section):
     by: Literal["time"]
     column: Name
     """A date or time column (or one with a time_domain in the schema)."""
-    eval_from: datetime
+    eval_from: datetime | None = None
     """Rows at or after this time go to the eval split, e.g. 2013-10-01. Without a zone: UTC."""
+    eval_last: Annotated[str | None, Field(pattern=r"^[1-9][0-9]{0,4} (hour|day|month|year)s?$")] = None
+    """Instead: the last of the window, e.g. "1 month", so that a window that moves is evaluated on its newest rows. The
+    source's names must tell the time ({YYYY} …)."""
+
+    @model_validator(mode="after")
+    def _one_cut(self) -> Self:
+        if (self.eval_from is None) == (self.eval_last is None):
+            raise ValueError("give either eval_from (a time) or eval_last (e.g. 1 month)")
+        return self
 
 
 class ColumnSplit(Section):

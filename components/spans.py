@@ -10,11 +10,12 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
@@ -47,8 +48,13 @@ class SpanFile:
     """Changes whenever the content does: a generation, an entity tag, or the time of the last change."""
 
 
-def resolve(source: str, window: str) -> list[SpanFile]:
+def resolve(source: str, window: str, before: datetime | None = None) -> list[SpanFile]:
     """Lists the files of a source that lie in a window, in the order of their spans, then of their names.
+
+    Args:
+        source: pattern, see `Data.source`.
+        window: see `Data.window`.
+        before: UTC; spans that begin at this time or later count as not there yet.
 
     Raises:
         InputError: the source or the window makes no sense, or the storage refuses.
@@ -63,6 +69,10 @@ def resolve(source: str, window: str) -> list[SpanFile]:
     files = pattern.files()
     if not files:
         raise DataRejectedError(f"no file matches '{source}'{_neighbours(source)}; check data.source")
+    if before and pattern.unit not in (None, _NUMBER):
+        files = [file for file in files if _start_of(file.span, pattern.unit) < before.replace(tzinfo=None)]
+        if not files:
+            raise DataRejectedError(f"'{source}' has no span that begins before {before:%Y-%m-%d %H:%M}; supply them")
     if window == "all":
         return files
     if pattern.unit is None:
@@ -120,6 +130,42 @@ def pinned_window(files: Sequence[SpanFile]) -> str:
         else:
             ranges.append([span, span])
     return ",".join(f"{first}..{last}" for first, last in ranges)
+
+
+def pin_data(data: Mapping[str, Any], files: Sequence[SpanFile]) -> dict[str, Any]:
+    """Gives section `data` with the window that these files make, and the split's `eval_last` as a time.
+
+    Args:
+        data: section `data` of pipeline.yaml.
+        files: as `resolve` found them, at least one.
+
+    Raises:
+        InputError: the split counts from the end of the window, and the names of the files tell no time, or no such time
+            exists.
+    """
+    split = dict(data.get("split", {}))
+    if last := split.pop("eval_last", None):
+        count, unit = last.split()
+        cut = _earlier(_end_of(files, data["source"]), int(count), unit.rstrip("s"))
+        if cut == datetime.min:
+            raise InputError(f"data.split.eval_last is '{last}', which is before the year 1; make it shorter")
+        split["eval_from"] = cut.isoformat()
+    return {**data, "window": pinned_window(files), **({"split": split} if split else {})}
+
+
+def _end_of(files: Sequence[SpanFile], source: str) -> datetime:
+    """Gives the time at which the last span ends (UTC)."""
+    unit = _unit_of(files[-1].span) if files[-1].span else _NUMBER
+    if unit == _NUMBER:
+        raise InputError(
+            f"data.split.eval_last counts from the end of the window, and data.source '{source}' tells no time; put "
+            "{YYYY}, {MM}, … where it is in the names, or give data.split.eval_from"
+        )
+    return _earlier(_start_of(files[-1].span, unit), -1, unit)
+
+
+def _start_of(span: str, unit: str | None) -> datetime:
+    return _moment_at(_ordinal(span, unit), unit or _NUMBER)
 
 
 def listing_digest(files: Iterable[SpanFile]) -> str:

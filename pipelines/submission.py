@@ -12,7 +12,7 @@ from components.errors import InputError
 from components.model_store import ModelStore
 from components.prediction_log.windows import parse_window, scheduled_window
 from components.settings import Section
-from components.spans import listing_digest, pinned_window, resolve
+from components.spans import listing_digest, pin_data, pinned_window, resolve
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
@@ -65,12 +65,12 @@ def prepare(
     settings = project.settings
     source, store_uri = project.resolve(settings.data.source), project.resolve(settings.publication.store)
     files = resolve(source, settings.data.window)
-    window = pinned_window(files)
     arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in SECTIONS}
     arguments["tuning"] = _section(settings.selection)
-    arguments["data"] |= {"source": source, "window": window}
+    arguments["data"] = pin_data(arguments["data"] | {"source": source}, files)
     if settings.data.kafka.format.schema_file:
         arguments["data"]["kafka"]["avro_schema"] = project.beside(settings.data.kafka.format.schema_file)
+    window = arguments["data"]["window"]
     arguments["publication"] |= {"store": store_uri}
     arguments |= {
         "name": settings.name,

@@ -50,7 +50,7 @@ def describe(split: Split) -> str:
         case HashSplit():
             return f"hash of {', '.join(split.key)}, eval_fraction {split.eval_fraction:g}"
         case TimeSplit():
-            return f"{split.column} from {split.eval_from.isoformat(sep=' ')}"
+            return f"{split.column} from {_cut(split).isoformat(sep=' ')}"
         case ColumnSplit():
             return f"values of {split.column}, train: {', '.join(split.train)}, eval: {', '.join(split.eval)}"
 
@@ -77,8 +77,18 @@ def _by_time(batch: pa.RecordBatch, split: TimeSplit) -> pa.BooleanArray:
             f"data.split.column: '{split.column}' is missing in {seconds.null_count:,} of {len(seconds):,} rows; "
             "fill it, or split by another column"
         )
-    cut = split.eval_from if split.eval_from.tzinfo else split.eval_from.replace(tzinfo=UTC)
+    cut = _cut(split)
+    cut = cut if cut.tzinfo else cut.replace(tzinfo=UTC)
     return pc.greater_equal(seconds, int((cut - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()))
+
+
+def _cut(split: TimeSplit) -> datetime:
+    if split.eval_from is None:
+        raise InputError(
+            f"data.split.eval_last: '{split.eval_last}' is counted back from the end of the window when a run is "
+            "submitted; give this stage eval_from"
+        )
+    return split.eval_from
 
 
 def _by_column(batch: pa.RecordBatch, split: ColumnSplit) -> pa.BooleanArray:

@@ -33,7 +33,7 @@ def pin_inputs(
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Pinned", [("data", dict), ("data_digest", str), ("inputs_digest", str), ("production_model", str)]
 ):
-    """Pins the window to the spans that are there now, and the model in production to its version.
+    """Pins window and split to the spans that are there now, and the model in production to its version.
 
     Args:
         data: section `data` of pipeline.yaml, with a window such as `last 12 months`.
@@ -48,12 +48,13 @@ def pin_inputs(
     from collections import namedtuple
 
     from components.model_store import ModelStore
-    from components.spans import listing_digest, pinned_window, resolve
+    from components.spans import listing_digest, pin_data, resolve
     from components.stage import stage
 
     with stage("pin_inputs"):
         files = resolve(data["source"], data["window"])
-        window, digest = pinned_window(files), listing_digest(files)
+        pinned, digest = pin_data(data, files), listing_digest(files)
+        window = pinned["window"]
         inputs = hashlib.sha256(f"{settings_digest} {window} {digest}".encode()).hexdigest()
         store = ModelStore(publication["store"], name)
         version = store.latest()
@@ -63,7 +64,7 @@ def pin_inputs(
         production = store.uri_of(version) if version else ""
         print(f"{window}; in production: {production or 'nothing'}")
         outputs = namedtuple("outputs", ["data", "data_digest", "inputs_digest", "production_model"])
-        return outputs({**data, "window": window}, digest, inputs, production)
+        return outputs(pinned, digest, inputs, production)
 
 
 def pinning(text: str, pinned_names: Collection[str] = PINNED) -> str:

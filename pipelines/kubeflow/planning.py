@@ -188,7 +188,8 @@ def plan_schedule(project: Path, overrides: Sequence[str], choice: Choice, tags:
         pinned.remove("production_model")  # it is the same version every time
     arguments = {name: value for name, value in planned.arguments.items() if name not in pinned}
     arguments.setdefault("publication", {"store": planned.project.resolve(settings.publication.store)})
-    arguments["data"] = planned.arguments["data"] | {"window": window}
+    moving = {"window": window, "split": settings.data.split.model_dump(mode="json", exclude_none=True)}
+    arguments["data"] = planned.arguments["data"] | moving
     # As the digest of the inputs has them: neither the model card's copy nor where the model is served.
     decisive = {
         name: value

@@ -320,6 +320,18 @@ def test_a_scheduled_run_pins_what_is_there_when_it_starts(project: Path) -> Non
     assert len(pinned.data_digest) == len(pinned.inputs_digest) == 64
 
 
+def test_a_scheduled_run_is_evaluated_on_the_newest_rows(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:
+    split = {"by": "time", "column": "visited", "eval_last": "1 month"}
+    moving = ("--set", f"data.split={json.dumps(split)}", "--set", "data.window=last 2 months")
+    assert cli("schedule", "create", str(project), *moving, "--every", "1d")[0] == 0
+    given = made(kubeflow, "recurringruns")[0]["runtime_config"]["parameters"]
+    assert given["data"]["split"] == split
+    pinned = pin_inputs.python_func(given["data"], given["publication"], "shop", given["settings_digest"])
+    assert pinned.data["split"] == {"by": "time", "column": "visited", "eval_from": "2025-04-01T00:00:00"}
+    assert cli("submit", str(project), *moving)[0] == 0
+    assert made(kubeflow, "runs")[0]["runtime_config"]["parameters"]["data"] == pinned.data
+
+
 def test_an_unchanged_scheduled_run_is_measured_against_what_its_model_replaced(project: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((project / "pipeline.yaml").read_text())
     data, store = {**settings["data"], "window": "all"}, settings["publication"]["store"]

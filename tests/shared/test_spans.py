@@ -1,5 +1,5 @@
 import os
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -146,6 +146,51 @@ def test_a_pinned_window_selects_the_same_spans(tmp_path_factory: pytest.TempPat
 
 def test_files_without_spans_are_pinned_as_all(folder: Path) -> None:
     assert spans.pinned_window(spans.resolve("data/*.csv", "all")) == "all"
+
+
+def test_a_window_that_ends_at_a_time(folder: Path) -> None:
+    def before(window: str, end: datetime) -> str:
+        return spans.pinned_window(spans.resolve(MONTHLY, window, end))
+
+    assert before("last 3 months", datetime(2013, 8, 1, tzinfo=UTC)) == "2013-05..2013-07"
+    assert before("last 3 spans", datetime(2013, 7, 31, tzinfo=UTC)) == "2013-05..2013-07"
+    assert before("all", datetime(2013, 3, 1, tzinfo=UTC)) == "2013-01..2013-02"
+    assert before("last 2 months", datetime(2020, 1, 1, tzinfo=UTC)) == "2013-08..2013-09"
+    with pytest.raises(DataRejectedError, match="no span that begins before 2013-01-01 00:00"):
+        before("last 2 months", datetime(2013, 1, 1, tzinfo=UTC))
+    assert [one.span for one in spans.resolve("data/numbered-{SPAN}.csv", "all", datetime(2013, 1, 1, tzinfo=UTC))]
+
+
+@pytest.mark.parametrize(
+    ("source", "window", "last", "cut"),
+    [
+        (MONTHLY, "last 3 months", "1 month", "2013-09-01T00:00:00"),
+        (MONTHLY, "2013-01..2013-02", "10 days", "2013-02-19T00:00:00"),
+        ("data/hourly/{YYYY}{MM}{DD}-{HH}.csv", "all", "2 hours", "2013-03-01T23:00:00"),
+    ],
+)
+def test_the_last_of_a_window_is_for_evaluation(folder: Path, source: str, window: str, last: str, cut: str) -> None:
+    data = {"source": source, "split": {"by": "time", "column": "departure", "eval_last": last}}
+    files = spans.resolve(source, window)
+    pinned = spans.pin_data(data, files)
+    assert pinned["split"] == {"by": "time", "column": "departure", "eval_from": cut}
+    assert pinned["window"] == spans.pinned_window(files)
+    assert spans.pin_data(pinned, files) == pinned
+    assert "eval_last" in data["split"]
+
+
+@pytest.mark.parametrize(
+    ("source", "last", "words"),
+    [
+        ("data/numbered-{SPAN}.csv", "1 month", "tells no time; put {YYYY}"),
+        ("data/flights-2013-01.csv", "1 month", "tells no time; put {YYYY}"),
+        (MONTHLY, "9999 years", "before the year 1"),
+    ],
+)
+def test_an_end_that_cannot_be_counted_from(folder: Path, source: str, last: str, words: str) -> None:
+    data = {"split": {"by": "time", "column": "departure", "eval_last": last}, "source": source}
+    with pytest.raises(InputError, match=words):
+        spans.pin_data(data, spans.resolve(source, "all"))
 
 
 def test_the_listing_digest_follows_every_change(folder: Path) -> None:
