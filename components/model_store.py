@@ -263,8 +263,8 @@ class ModelStore:
         version = f"v{number:04d}-{_digest_of(digests)[:8]}"
         card = ModelCard(**dict(facts), name=self.name, version=version, created=datetime.now(UTC), files=digests)
         self._upload(files, f"{self._versions}/{version}")
-        done = self._create(f"{self._versions}/v{number:04d}.json", card.model_dump_json(indent=1).encode())
-        return card if done else None
+        entry = f"{self._versions}/v{number:04d}.json"
+        return card if storage.create(self._fs, entry, card.model_dump_json(indent=1).encode()) else None
 
     def _find(self, model_digest: str) -> ModelCard | None:
         retired = self.retired()
@@ -306,7 +306,8 @@ class ModelStore:
             if promotion is None:
                 return None
             number = int(next(reversed(entries)).removesuffix(".json")) + 1 if entries else 1
-            if self._create(f"{self._promotions}/{number:06d}.json", promotion.model_dump_json().encode()):
+            entry = f"{self._promotions}/{number:06d}.json"
+            if storage.create(self._fs, entry, promotion.model_dump_json().encode()):
                 return promotion
 
     # -------------------------------------------------------------------------------------------- storage
@@ -343,30 +344,6 @@ class ModelStore:
         """Reads a log: the content of its files, by name, oldest first."""
         with self._reaching():
             return self._read(folder, self._list(folder, pattern))
-
-    def _create(self, path: str, content: bytes) -> bool:
-        """Writes a file unless there is one; False: there is one, with another content."""
-        try:
-            if self._local:
-                self._link(path, content)
-            else:
-                self._fs.pipe_file(path, content, mode="create")
-        except FileExistsError:
-            # A client that repeats a request whose answer was lost meets its own file.
-            folder, _, file = path.rpartition("/")
-            return self._read(folder, [file])[file] == content
-        return True
-
-    def _link(self, path: str, content: bytes) -> None:
-        """Lets a whole file appear, or fails when there is one."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-        try:
-            partial.write_bytes(content)
-            target.hardlink_to(partial)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _put(self, path: str, content: bytes) -> None:
         """Writes a file in place of any other; a reader sees the old or the new."""

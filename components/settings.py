@@ -1127,6 +1127,109 @@ class MonitoringRules(Section):
     """The newer of two versions in service is worse than the other."""
 
 
+class Secret(Section):
+    """Where a secret is: in a variable of the environment or in a file. It never stands in the settings themselves."""
+
+    variable: str = ""
+    """E.g. SLACK_URL."""
+    file: str = ""
+    """Instead: its path, e.g. /var/run/secrets/lockgate-notify/slack-url."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if bool(self.variable) == bool(self.file):
+            raise ValueError("name either a variable or a file that holds it")
+        return self
+
+
+Event = Literal["watch", "retrain", "page", "started"]
+
+
+class Receiver(Section):
+    """Somebody who is told."""
+
+    events: Annotated[list[Event], Field(min_length=1)] = ["page"]
+    """Of which verdicts; started: that training was started."""
+
+
+class WebhookReceiver(Receiver):
+    """A URL that takes JSON: project, event, window, reason, evidence, findings, model and run."""
+
+    kind: Literal["webhook"]
+    url: Secret
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer …`."""
+
+
+class SlackReceiver(Receiver):
+    """A channel of Slack, or of whatever takes Slack's incoming webhooks (Mattermost, Rocket.Chat)."""
+
+    kind: Literal["slack"]
+    url: Secret
+    """Of the incoming webhook; who knows it may write."""
+
+
+class EmailReceiver(Receiver):
+    """People with addresses."""
+
+    kind: Literal["email"]
+    host: Name
+    """SMTP server."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    """none: only where the way to the server is private; then no password is sent."""
+    sender: Name
+    to: Annotated[list[Name], Field(min_length=1)]
+    user: str = ""
+    """Empty: nobody logs in."""
+    password: Secret | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if bool(self.user) != bool(self.password):
+            raise ValueError("give both user and password, or none of them")
+        if self.password and self.security == "none":
+            raise ValueError("a password is not sent over a connection that anybody can read; set security to starttls")
+        return self
+
+
+class AlertmanagerReceiver(Receiver):
+    """Prometheus' Alertmanager, which groups, silences and forwards as for all other alerts."""
+
+    kind: Literal["alertmanager"]
+    url: Name
+    """E.g. http://alertmanager.monitoring:9093, before /api/v2."""
+    token: Secret | None = None
+    """Sent as `Authorization: Bearer …`."""
+    labels: dict[str, str] = {}
+    """Of the alert, beside alertname, project, verdict, window and severity."""
+
+
+AnyReceiver = Annotated[
+    WebhookReceiver | SlackReceiver | EmailReceiver | AlertmanagerReceiver, Field(discriminator="kind")
+]
+
+
+class Response(Section):
+    """What follows from a verdict."""
+
+    retrain: bool = False
+    """Whether the verdict retrain starts training: on a cluster a run of the schedule below, on this machine a run."""
+    window: Annotated[str, Field(pattern=f"^$|{WINDOW_PATTERN}")] = ""
+    """What it trains on, e.g. "last 9 months": those that end with the judged window. Empty: data.window."""
+    schedule: str = ""
+    """Recurring run of Kubeflow Pipelines that is copied, paused or not; empty: <project>-training, which `schedule
+    create` makes."""
+    kfp_url: str = ""
+    """Of the API of Kubeflow Pipelines, before /apis; empty: that of the pod's cluster."""
+    namespace: str = ""
+    """Of the runs, where Kubeflow has one for each user; empty: the pod's own, where that is so."""
+    token_file: str = ""
+    """Holds the token for the API; empty: the one that Kubeflow puts into pods, where it does."""
+    notify: list[AnyReceiver] = []
+    """Who is told."""
+
+
 class Monitoring(Section):
     """How the served model is watched."""
 
@@ -1161,6 +1264,8 @@ class Monitoring(Section):
     pushgateway: ServerUrl = ""
     """URL of a Prometheus Pushgateway that is given the figures of each window; empty: none is. How to log in comes
     from the environment (docs/monitoring-dashboards.md)."""
+    response: Response = Response()
+    """What follows."""
 
 
 # --------------------------------------------------------------------------------- batch prediction
@@ -1307,6 +1412,7 @@ StageName = Literal[
     "deploy_model",
     "monitor_model",
     "write_predictions",
+    "respond_to_verdict",
     "report_run",
 ]
 Cpu = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?$|^[0-9]+m$", coerce_numbers_to_str=True)]

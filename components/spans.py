@@ -140,8 +140,8 @@ def pin_data(data: Mapping[str, Any], files: Sequence[SpanFile]) -> dict[str, An
         files: as `resolve` found them, at least one.
 
     Raises:
-        InputError: the split counts from the end of the window, and the names of the files tell no time, or no such time
-            exists.
+        InputError: the split counts from the end of the window, and the names of the files tell no time, or there is
+            no such time.
     """
     split = dict(data.get("split", {}))
     if last := split.pop("eval_last", None):

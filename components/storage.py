@@ -8,10 +8,13 @@ import contextlib
 import errno
 import logging
 import os
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from components.errors import InputError, UnavailableError
@@ -60,6 +63,35 @@ def _options(scheme: str) -> dict[str, Any]:
     from aiohttp import ClientTimeout
 
     return options | {"requests_timeout": ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=SILENCE_SECONDS)}
+
+
+def create(fs: AbstractFileSystem, path: str, content: bytes) -> bool:
+    """Writes a whole file unless there is one, of however many that try at once; False: there is one of other content.
+
+    Args:
+        fs: of the path.
+        path: on it.
+        content: of the file. A client that repeats a request whose answer was lost meets its own file, so content that
+            names its writer tells writers apart.
+    """
+    try:
+        if isinstance(fs, LocalFileSystem):
+            _link(Path(path), content)
+        else:
+            fs.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return bytes(fs.cat_file(path)) == content
+    return True
+
+
+def _link(target: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(content)
+        target.hardlink_to(partial)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def is_remote(uri: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -73,6 +74,7 @@ _LABELS = {
     "deploy_model": "service",
     "monitor_model": "because",
     "write_predictions": "rows",
+    "respond_to_verdict": "answer",
 }
 _PLACES = {"publish_model": "model", "write_predictions": "written"}
 
@@ -113,13 +115,14 @@ def run(
     tag = tag or compiled.content_tag()
     root = runs.resolve()
     if pipeline == MONITORING:
-        prepared = submission.prepare_monitoring(loaded)
+        prepared = submission.prepare_monitoring(loaded, here=True)
     elif pipeline.replace("-", "_") == BATCH_PREDICTION:
         prepared = submission.prepare_batch(loaded)
     else:
         prepared = submission.prepare(loaded, str(root / ".analysis"), registry, tag)
     text = compiled.read(pipeline, registry, tag)
-    _run_here(loaded.settings.name, text, prepared, root, cache, runner, network, variables or [])
+    here = Here(root, cache, runner, network, variables or [])
+    _exit_if_failed(_run_here(loaded.settings.name, text, prepared, here))
 
 
 @app.command()
@@ -168,31 +171,65 @@ def monitor(
         list[str] | None,
         typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stage. Repeatable."),
     ] = None,
+    respond: Annotated[
+        bool | None,
+        typer.Option(
+            "--respond/--no-respond",
+            help="Train here when the verdict is retrain. Default: monitoring.response.retrain.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: SetOption = None,
 ) -> None:
     """Judge a served model by what was logged in a window: healthy, watch, retrain or page.
 
-    The exit code tells whether it could be judged, not the verdict.
+    The exit code tells whether it could be judged, not the verdict; with --respond, what became of the training.
     """
     loaded = load_project(project, overrides or [])
     from pipelines import submission
 
-    prepared = submission.prepare_monitoring(loaded, window)
-    text = compiled.read(MONITORING, registry, tag or compiled.content_tag())
-    _run_here(loaded.settings.name, text, prepared, runs.resolve(), True, runner, network, variables or [])
+    prepared = submission.prepare_monitoring(loaded, window, here=True, respond=respond)
+    tag = tag or compiled.content_tag()
+    text = compiled.read(MONITORING, registry, tag)
+    here = Here(runs.resolve(), True, runner, network, variables or [])
+    judged = _run_here(loaded.settings.name, text, prepared, here)
+    _exit_if_failed(judged)
+    due = judged.stage("respond-to-verdict")
+    if due is None or not due.parameters.get("training_window") or due.parameters.get("run"):
+        return
+    found, moved = judged.stage("monitor-model"), [f"data.window={due.parameters['training_window']}"]
+    again = load_project(project, [*(overrides or []), *moved])
+
+    def train() -> "Outcome":
+        root = str(here.root / ".analysis")
+        training = compiled.read("training", registry, tag)
+        return _run_here(loaded.settings.name, training, submission.prepare(again, root, registry, tag), here)
+
+    from pipelines.retraining import train_once
+
+    evidence = str(found.parameters["evidence"]) if found else ""
+    outcome = train_once(again, evidence, here.root, train)
+    if outcome is None:
+        _err.print(f"{loaded.settings.name}: trained before on this evidence", markup=False)
+    else:
+        _exit_if_failed(outcome)
 
 
-def _run_here(
-    project: str,
-    text: str,
-    prepared: "Submission",
-    root: Path,
-    cache: bool,
-    runner: Runner,
-    network: str,
-    variables: list[str],
-) -> None:
-    """Runs a compiled pipeline, prints how it ended, and leaves with the exit code of a run that failed."""
+@dataclass(frozen=True)
+class Here:
+    """How pipelines run on this machine."""
+
+    root: Path
+    """Of all runs."""
+    cache: bool
+    runner: Runner
+    network: str
+    variables: list[str]
+
+
+def _run_here(project: str, text: str, prepared: "Submission", here: Here) -> "Outcome":
+    """Runs a compiled pipeline, and prints how it ended."""
+    root = here.root
     from pipelines import submission
     from pipelines.progress import Progress
 
@@ -206,7 +243,7 @@ def _run_here(
         from pipelines.local import images_of, run_pipeline  # kfp takes 2 s to import
 
         executor = None
-        if runner is Runner.DOCKER:
+        if here.runner is Runner.DOCKER:
             from pipelines.containers import Containers
 
             executor = Containers(
@@ -214,11 +251,15 @@ def _run_here(
                 name,
                 reads=prepared.files,
                 writes=[prepared.store],
-                network=network,
-                variables=_from_environment(variables),
+                network=here.network,
+                variables=_from_environment(here.variables),
             )
-        outcome = run_pipeline(text, arguments, root, name, progress, cache, executor)
+        outcome = run_pipeline(text, arguments, root, name, progress, here.cache, executor)
     _print_outcome(project, outcome)
+    return outcome
+
+
+def _exit_if_failed(outcome: "Outcome") -> None:
     if outcome.failed:
         raise typer.Exit(_exit_code(outcome.failed))
 

@@ -1,12 +1,16 @@
-"""The monitoring pipeline: what a served model was asked, judged window by window. Wiring only."""
+"""The monitoring pipeline: what a served model was asked, judged window by window, and what follows. Wiring only."""
 
 from kfp import dsl
 
 from components.monitor_model.component import monitor_model
 from components.report_run.component import report_run
+from components.respond_to_verdict.component import respond_to_verdict
 
 
-@dsl.pipeline(name="monitoring", description="Judges one window of a served model by its log and by later labels.")
+@dsl.pipeline(
+    name="monitoring",
+    description="Judges a window of a served model by its log and by later labels; starts training, or tells somebody.",
+)
 def monitoring(
     name: str,
     monitoring: dict,
@@ -17,6 +21,7 @@ def monitoring(
     publication: dict,
     prices: dict,
     window: str = "",
+    retrain_on: str = "kubeflow",
 ) -> None:
     """Judges one window; the sections of pipeline.yaml are its arguments.
 
@@ -30,6 +35,7 @@ def monitoring(
         publication: section `publication`.
         prices: section `prices`.
         window: what to judge, e.g. 2013-10; empty: the last whole period before the time that the run is scheduled for.
+        retrain_on: `kubeflow`, or `local`: whoever started this run trains.
     """
     reported = report_run(
         run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
@@ -40,7 +46,7 @@ def monitoring(
 
     with dsl.ExitHandler(reported):
         # Not cached: rows and labels arrive late, and records of the windows before may change.
-        monitor_model(
+        judged = monitor_model(
             name=name,
             monitoring=monitoring,
             data=data,
@@ -50,4 +56,13 @@ def monitoring(
             publication=publication,
             window=window,
             scheduled_time=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        ).set_caching_options(False)
+        # In every run: kfp.local cannot decide by what a task in an exit handler gave.
+        respond_to_verdict(
+            name=name,
+            monitoring=monitoring,
+            data=data,
+            publication=publication,
+            record=judged.outputs["record"],
+            retrain_on=retrain_on,
         ).set_caching_options(False)

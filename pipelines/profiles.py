@@ -20,6 +20,9 @@ STORAGE_FOLDER = f"/var/run/secrets/{STORAGE}"
 MONITORING = "lockgate-monitoring"
 """Secret with what monitoring needs to log in at a Pushgateway; optional."""
 MONITORING_VARIABLES = tuple(f"LOCKGATE_PUSHGATEWAY_{name}" for name in ("USERNAME", "PASSWORD", "TOKEN"))
+NOTIFY = "lockgate-notify"
+"""Secret with what receivers of verdicts need; its keys are files for the stage that tells them. It is optional."""
+NOTIFY_FOLDER = f"/var/run/secrets/{NOTIFY}"
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 DATABASE = "lockgate-database"
 """Secret with user and password of the database that predictions go into; optional."""
@@ -29,7 +32,7 @@ VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUN
 _USE_STORAGE = frozenset(
     {
         *("ingest_data", "validate_data", "transform_data", "predict_batch", "publish_model", "deploy_model"),
-        *("monitor_model", "write_predictions"),
+        *("monitor_model", "respond_to_verdict", "write_predictions"),
     }
 )
 _USES_DATABASE = "write_predictions"
@@ -61,6 +64,7 @@ DEFAULTS = Cluster(
         "deploy_model": _profile("50m", "1", "256Mi", "1Gi", 4),
         "monitor_model": _profile("200m", "4", "1Gi", "4Gi", 4),
         "write_predictions": _profile("100m", "2", "512Mi", "3Gi", 4),
+        "respond_to_verdict": _profile("20m", "1", "128Mi", "512Mi", 1),
         "report_run": _profile("20m", "1", "128Mi", "512Mi", 1),
     },
 )
@@ -142,6 +146,8 @@ def _every_pod(stage: str) -> dict[str, Any]:
     if stage == "monitor_model":
         keys = [{"envVar": name, "secretKey": name} for name in MONITORING_VARIABLES]
         pod["secretAsEnv"] += [_optional("secret", MONITORING, keyToEnv=keys)]
+    if stage == "respond_to_verdict":
+        pod["secretAsVolume"] = [*pod["secretAsVolume"], _optional("secret", NOTIFY, mountPath=NOTIFY_FOLDER)]
     return pod
 
 

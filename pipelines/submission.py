@@ -98,13 +98,17 @@ def prepare(
     return Submission(arguments, window, [file.uri for file in files], store_uri, arguments["inputs_digest"])
 
 
-def prepare_monitoring(project: LoadedProject, window: str = "", pin: bool = True) -> Submission:
+def prepare_monitoring(
+    project: LoadedProject, window: str = "", pin: bool = True, here: bool = False, respond: bool | None = None
+) -> Submission:
     """Gives the arguments of the monitoring pipeline.
 
     Args:
         project: a valid project.
         window: what to judge, e.g. 2013-10; empty: the last whole period before now.
         pin: false: a schedule starts the run, whose window is then the last whole period before its time.
+        here: it runs on this machine, and whoever starts it trains.
+        respond: whether verdict retrain starts training; None: as the settings have it.
 
     Raises:
         InputError: the window is none, or no log is named.
@@ -129,7 +133,9 @@ def prepare_monitoring(project: LoadedProject, window: str = "", pin: bool = Tru
         arguments["monitoring"]["labels"] |= {"source": project.resolve(monitoring.labels.source)}
     if monitoring.history:
         arguments["monitoring"] |= {"history": project.resolve(monitoring.history)}
-    arguments |= {"name": settings.name, "window": window}
+    if respond is not None:
+        arguments["monitoring"]["response"] |= {"retrain": respond}
+    arguments |= {"name": settings.name, "window": window, "retrain_on": "local" if here else "kubeflow"}
     inputs = digest_of({**arguments, "code": compiled.code_digest()})
     places = [arguments["monitoring"]["log"]["source"], arguments["data"]["source"]]
     return Submission(arguments, window or f"the last {monitoring.window}", places, store, inputs)

@@ -49,6 +49,7 @@ SUITES = (
             "tests/deploy_model",
             "tests/monitoring",
             "tests/report_run",
+            "tests/respond_to_verdict",
             "tests/gate",
             "tests/write_predictions",
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from components import pipelines_api
 from components.report_run import known
 from components.report_run.summary import summarize
 from components.settings import Prices
@@ -33,9 +34,9 @@ def kubeflow() -> Iterator[Kubeflow]:
 def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that Kubernetes gives a pod; <service>.<namespace> is an address of this machine."""
     (tmp_path / "namespace").write_text("0.1\n")
-    monkeypatch.setattr(known, "NAMESPACE", tmp_path / "namespace")
-    monkeypatch.setattr(known, "TOKEN", tmp_path / "token")
-    monkeypatch.setattr(known, "SERVICE", "127.0")
+    monkeypatch.setattr(pipelines_api, "NAMESPACE", tmp_path / "namespace")
+    monkeypatch.setattr(pipelines_api, "TOKEN", tmp_path / "token")
+    monkeypatch.setattr(pipelines_api, "SERVICE", "127.0")
     monkeypatch.setattr(known, "_LAG_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
 
@@ -50,7 +51,7 @@ def put_run(kubeflow: Kubeflow, *nodes: dict[str, Any]) -> dict[str, Any]:
 
 def page(url: str, monkeypatch: pytest.MonkeyPatch, state: str = "FAILED", run_id: str = RUN_ID) -> Text:
     """Writes the page as in a pod of Kubeflow at that address; KFP 2.17.0 leaves the placeholder as it is."""
-    monkeypatch.setattr(known, "_PORT", int(url.rpartition(":")[2]))
+    monkeypatch.setattr(pipelines_api, "_PORT", int(url.rpartition(":")[2]))
     summarize(state, "shop-1", run_id, "{{$.pipeline_root}}", Prices(), Path("page"))
     return Text(Path("page"))
 
@@ -207,8 +208,8 @@ def stalling(*parts: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("parts", [(b"",), (b"HTTP/1.1 200 OK\r\n\r\n", b" ")], ids=["silent", "endless"])
 def test_an_api_that_never_finishes_is_given_up(monkeypatch: pytest.MonkeyPatch, parts: tuple[bytes, ...]) -> None:
-    monkeypatch.setattr(known, "_ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(known, "_ALL_SECONDS", 1.0)
+    monkeypatch.setattr(pipelines_api, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(pipelines_api, "_ALL_SECONDS", 1.0)
     with stalling(*parts) as url:
         text = page(url, monkeypatch).text
     assert "takes too long to answer" in text or "does not answer" in text

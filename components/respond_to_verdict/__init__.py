@@ -1,0 +1,1 @@
+"""Starts training, or tells somebody, as a verdict of monitoring asks for."""
