@@ -9,7 +9,7 @@ DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 DEBIAN_PYTHON := lockgate/python:3.13-trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run serve test test-cluster check generate format lock images push python-image \
+.PHONY: help setup data run serve demo-loop test test-cluster check generate format lock images push python-image \
   kind-up kind-load kind-status kind-down vendor clean
 
 help: ## Print this help
@@ -22,6 +22,7 @@ help: ## Print this help
 # What a target needs; others get all. A target hands its value on to what it depends on.
 run: ENVIRONMENTS = run
 serve: ENVIRONMENTS = serve
+demo-loop: ENVIRONMENTS = run
 check generate format lock images push kind-up kind-load kind-status kind-down vendor: ENVIRONMENTS = dev
 
 setup: ## Make the environments from their locks (does nothing when they are there)
@@ -35,6 +36,10 @@ run: setup data ## Train, evaluate and publish a model of PROJECT (default: exam
 
 serve: setup ## Serve the published model of PROJECT on localhost:8080 (PORT=… for another)
 	@$(DEV) -m pipelines.serving $(PROJECT) --port $(or $(PORT),8080)
+
+demo-loop: PROJECT = examples/flights
+demo-loop: setup data ## Play a year of flights: serve, log, watch, retrain; draw what that is worth (LOOP=… for options)
+	@$(DEV) -m pipelines.demo_loop $(LOOP)
 
 test: setup ## Run all tests that this machine can run; the rest is skipped with the reason
 	@$(DEV) tests/run.py
