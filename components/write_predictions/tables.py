@@ -20,7 +20,16 @@ from components.write_predictions.rows import SPAN
 _REFUSED = ("28", "42", "3D", "3F", "25006")
 """SQLSTATE: authentication, access rights and names, no such database, no such schema, read-only."""
 _BUSY_MS = 600_000
-_REFUSALS = ("unable to open", "readonly", "not a database", "no such", "does not exist", "authentication", "denied")
+_REFUSALS = (
+    "unable to open",
+    "failed to open",
+    "readonly",
+    "not a database",
+    "no such",
+    "does not exist",
+    "authentication",
+    "denied",
+)
 """Words of errors without a code, such as those of connecting."""
 
 
@@ -97,9 +106,11 @@ class TableTarget:
         return "?" if self._is_sqlite else f"${number}"
 
     def _lock(self, connection: Any) -> None:
-        if self._is_sqlite:  # the first statement that writes takes the lock of the whole file
-            _execute(connection, f"CREATE TABLE IF NOT EXISTS {self._records} (span TEXT PRIMARY KEY, record TEXT)")
-            _execute(connection, f"DELETE FROM {self._records} WHERE span IS NULL")
+        if self._is_sqlite:
+            # The driver begins a transaction that takes the lock when it first writes; if somebody else wrote after it
+            # had read, SQLite refuses at once, whatever the timeout. This one takes it now, and waits for it.
+            _execute(connection, "ROLLBACK")
+            _execute(connection, "BEGIN IMMEDIATE")
             return
         _query(connection, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text", (f"lockgate {self._name}",))
 

@@ -32,7 +32,7 @@ def command_of(name: str, port: int, folder: Path) -> list[str]:
         path = f"{GO_TOOLS}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         found = os.environ.get("LOCKGATE_PRISM") or shutil.which("prism", path=path)
         if not found:
-            pytest.skip("no Prism: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.69.0")
+            pytest.skip("no Prism: go install github.com/apache/beam/sdks/v2/go/cmd/prism@v2.73.0")
         return [found, f"--job_port={port}", f"--web_port={free_port()}", "--serve_http=false"]
     variable = f"LOCKGATE_{name.upper()}_JOB_SERVER"
     jar = os.environ.get(variable, "")

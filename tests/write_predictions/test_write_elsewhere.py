@@ -272,5 +272,5 @@ def test_a_database_that_refuses_or_does_not_answer(
     monkeypatch.setenv("PGPASSWORD", "wrong")
     with pytest.raises(InputError, match=r"password.*check batch.output, and PGUSER and PGPASSWORD"):
         written(tmp_path / "in", settings(server))
-    with pytest.raises(InputError, match="unable to open"):
+    with pytest.raises(InputError, match="failed to open"):
         written(tmp_path / "in", settings("sqlite:///proc/nowhere/x.db"))
