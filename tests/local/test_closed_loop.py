@@ -24,6 +24,7 @@ monitoring:
 
 def turn_the_world(project: Path) -> None:
     """Writes a month in which those buy who did not before, and what the model, which cannot know, predicted."""
+    version = ModelStore(str(project / "models"), "shop").latest()
     (project / "log").mkdir()
     with (project / "data" / "visits-2025-02.csv").open(newline="") as before:
         rows = list(csv.DictReader(before))
@@ -36,12 +37,12 @@ def turn_the_world(project: Path) -> None:
         writer.writerows(rows)
     with (project / "log" / "march.csv").open("w", newline="") as log:
         out = csv.writer(log)
-        out.writerow(["visit", "price", "age", "city", "probability", "request_time"])
+        out.writerow(["visit", "price", "age", "city", "probability", "request_time", "model_version"])
         for number, row in enumerate(rows):
             likely = (float(row["price"]) < 40) != (row["city"] == "Oslo")
             probability = 0.8 + 0.1 * (number % 7) / 7 if likely else 0.2 - 0.1 * (number % 7) / 7
             moment = f"2025-03-{1 + number % 31:02d}T12:00:00"
-            out.writerow([row["visit"], row["price"], row["age"], row["city"], probability, moment])
+            out.writerow([row["visit"], row["price"], row["age"], row["city"], probability, moment, version])
 
 
 def monitor(project: Path, *options: str) -> "subprocess.Popen[str]":

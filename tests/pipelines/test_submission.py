@@ -59,6 +59,18 @@ def test_a_pipeline_gets_the_arguments_that_it_takes(project: LoadedProject) -> 
     assert submission.accepted(compiled.read("tuning"), prepared)["parts"] == ["1/1"]
 
 
+def test_monitoring_is_told_who_trains(project: LoadedProject) -> None:
+    given = load_project(project.path, ["monitoring.log.source=log", "monitoring.response.retrain=true"])
+
+    def told(**options: bool) -> tuple[str, bool]:
+        arguments = submission.prepare_monitoring(given, "2013-10", **options).arguments
+        return arguments["retrain_on"], arguments["monitoring"]["response"]["retrain"]
+
+    assert told() == ("kubeflow", True)
+    assert told(here=True) == ("local", True)
+    assert told(here=True, respond=False) == ("local", False)
+
+
 def test_monitoring_is_told_where_and_when(project: LoadedProject) -> None:
     given = load_project(project.path, ["monitoring.log.source=log", "monitoring.window=month"])
     arguments = submission.prepare_monitoring(given, "2013-10").arguments
