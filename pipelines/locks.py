@@ -18,6 +18,7 @@ class Lock:
 
 LOCKS = (
     Lock("tools/uv/requirements.txt", "requirements.in"),
+    Lock("tools/mlflow/requirements.txt", "requirements.in"),
     Lock("tools/pytest/requirements.txt", "requirements.in"),
     Lock("requirements.txt", "pyproject.toml", ("--universal", "--group", "dev")),
     Lock("containers/base/requirements.txt", "pyproject.toml"),

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -117,6 +117,37 @@ def rollback(
     """Put the version before the current one back into production."""
     opened = _open(project, store, name)
     _print_promotion(opened, opened.rollback(to), as_json)
+
+
+@app.command()
+def export(
+    to: Annotated[Literal["mlflow", "kubeflow"], typer.Option(help="Which kind of registry.", show_default=False)],
+    uri: Annotated[str, typer.Option(help="Its URL; how to log in comes from the environment.", show_default=False)],
+    version: Annotated[str, typer.Option(help="v0007-1a2b3c4d, v0007, 7, or latest.")] = "latest",
+    every: Annotated[bool, typer.Option("--all", help="All versions, oldest first.")] = False,
+    project: ProjectOption = None,
+    store: StoreOption = None,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell a model registry of a version: digest, metrics, parameters, lineage, and what is in production.
+
+    Doing it again changes nothing.
+    """
+    from pipelines.registries.entry import entry_of
+    from pipelines.registries.kubeflow import KubeflowRegistry
+    from pipelines.registries.mlflow import MlflowRegistry
+
+    opened = _open(project, store, name)
+    versions = opened.versions() if every else [opened.card(version).version]
+    registry = MlflowRegistry(uri) if to == "mlflow" else KubeflowRegistry(uri)
+    for one in versions:
+        done = registry.export(entry_of(opened, one), opened.latest())
+        if as_json:
+            _print_json({"version": one, "where": done.where, "changes": done.changes})
+            continue
+        _out.print(f"{one}: {'; '.join(done.changes) or 'all was there already'}", markup=False)
+        _out.print(done.where, markup=False)
 
 
 def _open(project: Path | None, store: str | None, name: str | None) -> ModelStore:

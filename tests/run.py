@@ -70,6 +70,7 @@ SUITES = (
     Suite("tfdv", TFDV, ("tests/validate_data", "tests/monitor_model")),
     Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving", "tests/stream")),
     Suite("local", DEV, ("tests/local",)),
+    Suite("registries", DEV, ("tests/registries",)),
     Suite("fuzz", DEV, ("tests/fuzz",)),
     Suite("images", DEV, ("tests/images",)),
     Suite("cluster", BASE, ("tests/cluster",)),

@@ -1,0 +1,1 @@
+"""Tells model registries, MLflow's and Kubeflow's, what is in the model store."""
