@@ -1,7 +1,7 @@
 """MLflow: a version of the store is a model version, with a run that holds its metrics and parameters.
 
 API: https://mlflow.org/docs/latest/rest-api.html. A version is found by the tag lockgate.version, so that exporting it
-again finds what is there. Why no client of MLflow's: docs/adr/0010-registries-by-their-rest-interfaces.md.
+again finds what is there. Why no client of MLflow's: docs/adr/0011-registries-by-their-rest-interfaces.md.
 """
 
 from collections.abc import Mapping

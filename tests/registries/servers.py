@@ -76,9 +76,10 @@ def kubeflow_server(folder: Path) -> Iterator[str]:
             [install, *common, "--auth-root-authentication-method=normal"], check=True, stdout=out, stderr=out
         )
     port = free_port()
+    # The anonymous user of this machine would go before one of any host.
+    user = "registry@localhost"
     (folder / "init.sql").write_text(
-        "CREATE DATABASE registry; CREATE USER registry@'%' IDENTIFIED BY 'registry';"
-        "GRANT ALL ON registry.* TO registry@'%'; DELETE FROM mysql.global_priv WHERE User=''; FLUSH PRIVILEGES;\n"
+        f"CREATE DATABASE registry; CREATE USER {user} IDENTIFIED BY 'registry'; GRANT ALL ON registry.* TO {user};\n"
     )
     arguments = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={socket}"]
     arguments += [f"--init-file={folder / 'init.sql'}", f"--pid-file={folder / 'pid'}"]
