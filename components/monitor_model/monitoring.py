@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from components.artifacts import whole, write_whole
 from components.errors import InputError
@@ -19,6 +20,9 @@ from components.prediction_log.reader import LogReader
 from components.prediction_log.windows import Window, parse_window, scheduled_window
 from components.request_columns import REQUEST_ID
 from components.storage import SCHEMES
+
+if TYPE_CHECKING:
+    from components.monitor_model.pushing import Pushgateway
 
 RECORD = "record.json"
 _LISTED = 20
@@ -45,6 +49,7 @@ def monitor(name: str, settings: Settings, window: str, scheduled: str, record: 
     history = MonitoringHistory(history_of(settings.monitoring.history, settings.publication.store), name)
     before = history.before(chosen.start, chosen.seconds)
     earlier = history.read(chosen.file)
+    gateway = _pushgateway(settings.monitoring.pushgateway)
     # TFDV takes seconds to import, so wrong input is refused before; and it writes about IPython to stderr.
     with contextlib.redirect_stderr(io.StringIO()):
         from components.monitor_model.judgement import Case, judge_window
@@ -76,7 +81,26 @@ def monitor(name: str, settings: Settings, window: str, scheduled: str, record: 
         (folder / RECORD).write_text(result.model_dump_json(indent=1), encoding="utf-8")
     write_whole(report, page(result, before, reference.profile))
     history.write(chosen.file, result)
+    if gateway:
+        _push(gateway, history, result, settings)
     return result
+
+
+def _pushgateway(url: str) -> "Pushgateway | None":
+    """Reads the credentials of a Pushgateway before a window is judged; None: none is told."""
+    if not url:
+        return None
+    from components.monitor_model.pushing import Pushgateway  # its client is not imported where none is told
+
+    return Pushgateway(url)
+
+
+def _push(gateway: "Pushgateway", history: MonitoringHistory, result: MonitoringRecord, settings: Settings) -> None:
+    """Tells Prometheus of the window, unless a later one was judged, whose figures those there are."""
+    if any(one.end > result.end for one in history.records()):
+        print(f"monitor_model: {result.window} is not the newest window: its figures are not pushed", flush=True)
+        return
+    gateway.push(result, settings.monitoring)
 
 
 def _time(text: str) -> datetime:
