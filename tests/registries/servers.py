@@ -78,9 +78,13 @@ def kubeflow_server(folder: Path) -> Iterator[str]:
     port = free_port()
     # The anonymous user of this machine would go before one of any host.
     user = "registry@localhost"
-    (folder / "init.sql").write_text(
-        f"CREATE DATABASE registry; CREATE USER {user} IDENTIFIED BY 'registry'; GRANT ALL ON registry.* TO {user};\n"
+    statements = (
+        "CREATE DATABASE registry",
+        f"CREATE USER {user} IDENTIFIED BY 'registry'",
+        f"GRANT ALL ON registry.* TO {user}",
     )
+    # It takes one statement a line.
+    (folder / "init.sql").write_text("".join(f"{statement};\n" for statement in statements))
     arguments = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={socket}"]
     arguments += [f"--init-file={folder / 'init.sql'}", f"--pid-file={folder / 'pid'}"]
     with _running([database, *common, *arguments], log):
