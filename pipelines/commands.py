@@ -86,26 +86,33 @@ class Runner(StrEnum):
     DOCKER = "docker"
 
 
+RunsOption = Annotated[Path, typer.Option(help="Folder for what runs write.")]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
+]
+RunnerOption = Annotated[
+    Runner, typer.Option(help="venv: each stage in the local twin of its image. docker: in the image itself.")
+]
+NetworkOption = Annotated[
+    str, typer.Option(help="docker: network of the stages. Data in a bucket needs one, e.g. bridge.")
+]
+VariablesOption = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stages. Repeatable."),
+]
+
+
 @app.command()
 def run(
     project: ProjectArgument,
     pipeline: Annotated[str, typer.Option(help="Which compiled pipeline.")] = "training",
-    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
-    ] = True,
-    runner: Annotated[
-        Runner, typer.Option(help="venv: each stage in the local twin of its image. docker: in the image itself.")
-    ] = Runner.VENV,
+    runs: RunsOption = ROOT / "runs",
+    cache: CacheOption = True,
+    runner: RunnerOption = Runner.VENV,
     registry: RegistryOption = images.REGISTRY,
     tag: TagOption = "",
-    network: Annotated[
-        str, typer.Option(help="docker: network of the stages. Data in a bucket needs one, e.g. bridge.")
-    ] = "none",
-    variables: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stages. Repeatable."),
-    ] = None,
+    network: NetworkOption = "none",
+    variables: VariablesOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Run a pipeline on this machine: no cluster, and Docker only if you ask for it."""
@@ -132,20 +139,13 @@ def predict(
         str, typer.Option(help="Which spans, e.g. 2013-12 or 'last 1 month'; default: data.window.")
     ] = "",
     model: Annotated[str, typer.Option(help="Version that decides; default: batch.model.")] = "",
-    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Reuse results of stages whose input is unchanged.")
-    ] = True,
-    runner: Annotated[
-        Runner, typer.Option(help="venv: each stage in the local twin of its image. docker: in the image itself.")
-    ] = Runner.VENV,
+    runs: RunsOption = ROOT / "runs",
+    cache: CacheOption = True,
+    runner: RunnerOption = Runner.VENV,
     registry: RegistryOption = images.REGISTRY,
     tag: TagOption = "",
-    network: Annotated[str, typer.Option(help="docker: network of the stages.")] = "none",
-    variables: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stages. Repeatable."),
-    ] = None,
+    network: NetworkOption = "none",
+    variables: VariablesOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Predict the rows of spans with a published model, and put the predictions into their place."""
@@ -160,17 +160,12 @@ def monitor(
     window: Annotated[
         str, typer.Option(help="What to judge, e.g. 2013-10 or 2013-10-05; default: the last whole period before now.")
     ] = "",
-    runs: Annotated[Path, typer.Option(help="Folder for what runs write.")] = ROOT / "runs",
-    runner: Annotated[
-        Runner, typer.Option(help="venv: in the local twin of the image. docker: in the image itself.")
-    ] = Runner.VENV,
+    runs: RunsOption = ROOT / "runs",
+    runner: RunnerOption = Runner.VENV,
     registry: RegistryOption = images.REGISTRY,
     tag: TagOption = "",
-    network: Annotated[str, typer.Option(help="docker: network of the stage.")] = "none",
-    variables: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="docker: hand this variable on to the stage. Repeatable."),
-    ] = None,
+    network: NetworkOption = "none",
+    variables: VariablesOption = None,
     respond: Annotated[
         bool | None,
         typer.Option(

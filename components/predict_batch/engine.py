@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import json
 import tempfile
 import uuid
@@ -13,9 +12,9 @@ from pathlib import Path
 import apache_beam as beam
 import grpc
 import tensorflow as tf
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from components import storage
+from components.beam_options import options_of
 from components.errors import InputError, LockgateError, UnavailableError
 from components.predict_batch.parts import Counts, Part, divided, predict_part
 from components.predict_batch.scoring import CHAMPION, Scorer, load
@@ -54,7 +53,7 @@ def predict_on_engine(
         InputError: Beam does not know an option, or refuses it.
         UnavailableError: the engine does not answer, or a worker failed.
     """
-    options = _options(beam_args)
+    options = options_of(beam_args)
     parts = divided(files, _PART_ROWS)
     with _placed(job, parts, folder, scratch) as (models, parts, output), _explained():
         worker = _PredictPart(models, list(job.kept), job.split, job.top_rows, output)
@@ -163,18 +162,6 @@ def _collected(parts: Sequence[Part], output: str, folder: Path) -> list[Counts]
         file.unlink()
     (folder / COUNTS).rmdir()
     return counts
-
-
-def _options(beam_args: Sequence[str]) -> PipelineOptions:
-    options = PipelineOptions(list(beam_args))
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options.get_all_options()
-    except SystemExit as error:  # argparse, after the usage of some hundred options
-        cause = said.getvalue().strip().rpartition("error: ")[2]
-        raise InputError(f"beam_args: {cause}; give options that Beam knows") from error
-    return options
 
 
 @contextlib.contextmanager

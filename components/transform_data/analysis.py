@@ -1,7 +1,6 @@
 """The full pass over the train split, on Beam: in this process, or on the engine that beam_args name."""
 
 import contextlib
-import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
+from components.beam_options import options_of
 from components.errors import InputError, UnavailableError
 from components.rows import dtype, raw_arrays
 from components.schema import Column
@@ -55,7 +54,7 @@ def analyze(
     """
     fields = [(keys[column.name], pa.large_list(_ARROW_TYPES[dtype(column)])) for column in columns]
     config = TensorAdapterConfig(pa.schema(fields), {name: _dense(name) for name, _ in fields})
-    options = _options(beam_args)
+    options = options_of(beam_args or _IN_PROCESS)
     with (
         tempfile.TemporaryDirectory(dir=output) as scratch,
         _explained(),
@@ -69,18 +68,6 @@ def analyze(
         )
         analyzed = (rows, config) | "analyze" >> tft_beam.AnalyzeDataset(preprocessing_fn)
         analyzed | "write" >> tft_beam.WriteTransformFn(str(output))
-
-
-def _options(beam_args: Sequence[str]) -> PipelineOptions:
-    options = PipelineOptions(list(beam_args or _IN_PROCESS))
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            options.get_all_options()
-    except SystemExit as error:  # argparse, after the usage of some hundred options
-        cause = said.getvalue().strip().rpartition("error: ")[2]
-        raise InputError(f"beam_args: {cause}; give options that Beam knows") from error
-    return options
 
 
 @contextlib.contextmanager
