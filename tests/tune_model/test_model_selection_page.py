@@ -47,8 +47,8 @@ def with_the_kind(root: Path) -> None:
     """Makes a copy of the code, in which the steps of the page are done."""
     shutil.copytree(ROOT / "components", root / "components")
     settings, module, line = PYTHON
-    replaced(root / "components/settings.py", "\nModel = Annotated[", f"\n{settings}\n\nModel = Annotated[")
-    replaced(root / "components/settings.py", "    | CustomModel\n", "    | NearestModel\n    | CustomModel\n")
+    replaced(root / "components/settings/models.py", "\nModel = Annotated[", f"\n{settings}\n\nModel = Annotated[")
+    replaced(root / "components/settings/models.py", "    | CustomModel\n", "    | NearestModel\n    | CustomModel\n")
     (root / "components/models/nearest.py").write_text(module)
     kinds = root / "components/models/kinds.py"
     replaced(kinds, '    "custom": Custom(),\n', f'{line}    "custom": Custom(),\n')
