@@ -9,8 +9,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,21 @@ class Suite:
     options: tuple[str, ...] = ()
 
 
+# Those that compute stand beside those that wait: suites run two at one time.
 SUITES = (
+    Suite(
+        "tensorflow",
+        TENSORFLOW,
+        (
+            "tests/transform_data",
+            "tests/models",
+            "tests/train_model",
+            "tests/predict_batch",
+            "tests/evaluate_model",
+            "tests/explain_model",
+            "tests/tune_model",
+        ),
+    ),
     Suite(
         "pipelines",
         DEV,
@@ -54,19 +70,6 @@ SUITES = (
             "tests/write_predictions",
         ),
     ),
-    Suite(
-        "tensorflow",
-        TENSORFLOW,
-        (
-            "tests/transform_data",
-            "tests/models",
-            "tests/train_model",
-            "tests/predict_batch",
-            "tests/evaluate_model",
-            "tests/explain_model",
-            "tests/tune_model",
-        ),
-    ),
     Suite("tfdv", TFDV, ("tests/validate_data", "tests/monitor_model")),
     Suite("predictor", PREDICTOR, ("tests/predictor", "tests/check_serving", "tests/stream")),
     Suite("local", DEV, ("tests/local",)),
@@ -84,6 +87,9 @@ CHECKS = (
     ("generated files", ("python", "-W", "ignore", "-m", "pipelines", "compile", "--check")),
 )
 
+_JOBS = min(2, os.cpu_count() or 1)
+_PRINTING = threading.Lock()
+_WIDTH = max(len(suite.name) for suite in SUITES)
 _COUNT = re.compile(r"(\d+) (passed|failed|skipped|error|errors)\b")
 
 
@@ -92,11 +98,17 @@ def main() -> int:
     names = [suite.name for suite in SUITES] + ["checks"]
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", choices=[*names, []], metavar="SUITE", help=f"of {', '.join(names)}")
-    chosen = parser.parse_args().names or names
+    parser.add_argument("--jobs", type=int, default=_JOBS, help="suites at one time (default: %(default)s)")
+    options = parser.parse_args()
+    chosen = options.names or names
     _install_pytest()
+    suites = [suite for suite in SUITES if suite.name in chosen]
     counts: Counter[str] = Counter()
-    for suite in SUITES:
-        if suite.name in chosen:
+    if options.jobs > 1 and len(suites) > 1:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            counts = sum(pool.map(_run_beside_others, suites), counts)
+    else:
+        for suite in suites:
             counts += _run_suite(suite)
     if "checks" in chosen:
         counts += _run_checks()
@@ -115,30 +127,42 @@ def _install_pytest() -> None:
     stamp.write_text(lock.read_text())
 
 
-def _run_suite(suite: Suite) -> Counter[str]:
-    paths = [path for path in suite.paths if (ROOT / path).is_dir()]
-    print(f"\n── {suite.name}: {', '.join(paths)} in {suite.environment.name}", flush=True)
-    started = time.monotonic()
-    process = subprocess.Popen(
-        [str(suite.environment.executable), "-m", "pytest", "-q", *suite.options, *paths],
+def _run_suite(suite: Suite, prefix: str = "") -> Counter[str]:
+    """Runs a suite and shows what it prints, each line behind the prefix."""
+    began = time.monotonic()
+    _say(f"\n── {suite.name}: {', '.join(_paths(suite))} in {suite.environment.name}\n")
+    closing = ""
+    with subprocess.Popen(
+        [str(suite.environment.executable), "-m", "pytest", "-q", *suite.options, *_paths(suite)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{PYTEST}", "TF_CPP_MIN_LOG_LEVEL": "2"},
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout
-    closing = ""
-    for line in process.stdout:
-        closing = line if _COUNT.search(line) and " in " in line else closing
-        print(line, end="", flush=True)
-    code = process.wait()
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            closing = line if _COUNT.search(line) and " in " in line else closing
+            _say(f"{prefix}{line}")
     counts: Counter[str] = Counter()
     for count, kind in _COUNT.findall(closing):
         counts["failed" if kind.startswith("error") else kind] += int(count)
-    if code and not counts["failed"]:
+    if process.returncode and not counts["failed"]:
         counts["failed"] += 1
-    print(f"── {suite.name}: {time.monotonic() - started:.0f} s", flush=True)
+    _say(f"── {suite.name}: {time.monotonic() - began:.0f} s\n")
     return counts
+
+
+def _run_beside_others(suite: Suite) -> Counter[str]:
+    return _run_suite(suite, f"{suite.name:<{_WIDTH}} ")
+
+
+def _say(text: str) -> None:
+    with _PRINTING:
+        print(text, end="", flush=True)
+
+
+def _paths(suite: Suite) -> list[str]:
+    return [path for path in suite.paths if (ROOT / path).is_dir()]
 
 
 def _run_checks() -> Counter[str]:
