@@ -83,6 +83,7 @@ def test_a_project_without_data_is_refused(store: Store, tmp_path: Path) -> None
         store.put(project(tmp_path / "project", "data/{YYYY}-{MM}.csv"), print)
 
 
-def test_a_store_that_is_away_is_named(tmp_path: Path) -> None:
+def test_a_store_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # else the client tries for minutes
     with pytest.raises(UnavailableError, match="the object store at http://127"):
         Store("http://127.0.0.1:9", "test", "test").make_buckets(0, print)
