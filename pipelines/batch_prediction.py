@@ -5,9 +5,8 @@ from kfp import dsl
 from components.gate.component import gate
 from components.ingest_data.component import ingest_data
 from components.predict_batch.component import predict_batch
-from components.report_run.component import report_run
-from components.validate_data.component import validate_data
 from components.write_predictions.component import write_predictions
+from pipelines.preparation import check_data, report_at_the_end
 
 
 @dsl.pipeline(name="batch-prediction", description="Rows without a label to predictions; bad rows are not predicted.")
@@ -51,29 +50,14 @@ def batch_prediction(
         beam_args: options of the Beam pipeline that predicts; empty: in memory.
         scratch: URI that Beam's workers reach.
     """
-    reported = report_run(
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
-        prices=prices,
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
-
-    with dsl.ExitHandler(reported):
+    with dsl.ExitHandler(report_at_the_end(prices)):
         ingested = ingest_data(
             data=data, task=task, schema=schema, data_digest=data_digest, serving_environment=serving_environment
         )
-        validated = validate_data(
-            examples=ingested.outputs["examples"],
-            task=task,
-            validation=validation,
-            curated_schema=schema,
-            production_model=production_model,
-        )
-        data_passed = gate(
-            name="data", verdict=validated.outputs["verdict"], reason=validated.outputs["reason"]
-        ).set_display_name("data gate")
+        examples = ingested.outputs["examples"]
+        _, data_passed = check_data(examples, task, validation, schema, production_model)
         predicted = predict_batch(
-            examples=ingested.outputs["examples"],
+            examples=examples,
             model_uri=production_model,
             split="batch",
             keep_columns=prediction_columns,

@@ -3,8 +3,8 @@
 from kfp import dsl
 
 from components.monitor_model.component import monitor_model
-from components.report_run.component import report_run
 from components.respond_to_verdict.component import respond_to_verdict
+from pipelines.preparation import report_at_the_end
 
 
 @dsl.pipeline(
@@ -37,14 +37,7 @@ def monitoring(
         window: what to judge, e.g. 2013-10; empty: the last whole period before the time that the run is scheduled for.
         retrain_on: `kubeflow`, or `local`: whoever started this run trains.
     """
-    reported = report_run(
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
-        prices=prices,
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
-
-    with dsl.ExitHandler(reported):
+    with dsl.ExitHandler(report_at_the_end(prices)):
         # Not cached: rows and labels arrive late, and records of the windows before may change.
         judged = monitor_model(
             name=name,

@@ -9,10 +9,9 @@ from components.explain_model.component import explain_model
 from components.gate.component import gate
 from components.predict_batch.component import predict_batch
 from components.publish_model.component import publish_model
-from components.report_run.component import report_run
 from components.train_model.component import train_model
 from components.tune_model.component import tune_model
-from pipelines.preparation import prepare_data
+from pipelines.preparation import prepare_data, report_at_the_end
 
 
 @dsl.pipeline(name="training", description="Tabular data to a published TensorFlow model; nothing bad passes.")
@@ -66,14 +65,7 @@ def training(
         production_model: URI of the version in production; empty: none.
         analysis_cache: URI under which analysis results are kept; empty: none.
     """
-    reported = report_run(
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
-        prices=prices,
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
-
-    with dsl.ExitHandler(reported):
+    with dsl.ExitHandler(report_at_the_end(prices)):
         prepared = prepare_data(
             data, task, validation, features, schema, user_module, data_digest, production_model, analysis_cache
         )

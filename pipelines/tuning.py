@@ -2,9 +2,8 @@
 
 from kfp import dsl
 
-from components.report_run.component import report_run
 from components.tune_model.component import tune_model
-from pipelines.preparation import prepare_data
+from pipelines.preparation import prepare_data, report_at_the_end
 
 
 @dsl.pipeline(name="tuning", description="Model selection with its trials in pods; training then finds them done.")
@@ -40,14 +39,7 @@ def tuning(
         data_digest: of what the source held at submission.
         production_model: URI of the version in production; empty: none.
     """
-    reported = report_run(
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
-        prices=prices,
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-    ).set_caching_options(False)
-
-    with dsl.ExitHandler(reported):
+    with dsl.ExitHandler(report_at_the_end(prices)):
         prepared = prepare_data(
             data, task, validation, features, schema, user_module, data_digest, production_model, analysis_cache
         )
