@@ -14,12 +14,11 @@ from components.models.contract import Epoch, Fit, FittedModel, Kind, Problem, P
 from components.models.examples import Examples, Matrix, column_means, is_reserved, without_missing
 from components.models.fitting import class_weights, losses
 from components.models.packing import Packing, column_slices, size_of
+from components.models.scaling import Scaling
 from components.settings import LinearModel
 
 _MOST_ITERATIONS = 500
 _LEAST_PENALTY = 1e-10
-_LEAST_SPREAD = 1e-6
-"""Of a column that is not constant, relative to its mean: float32 tells no less."""
 
 
 class FittedLinear(FittedModel):
@@ -107,8 +106,7 @@ def _weights(
 ) -> tuple[Matrix, Matrix]:
     """Gives weights, float32 [columns of the design, outputs], and intercepts, [outputs]."""
     # In units of a standard deviation L-BFGS needs fewer steps, and the penalty weighs on all numbers alike.
-    scales = examples.numbers[rows].std(0, dtype=np.float64)
-    scales = np.where(scales > _LEAST_SPREAD * np.abs(means), scales, 1.0)
+    scales = Scaling.of(problem.packing, examples, rows).scales
     design = _design(examples, problem.packing, rows, means, scales)
     model = _unfitted(settings, problem, len(rows))
     if isinstance(model, Ridge) and problem.training.class_weight == "balanced":
