@@ -56,7 +56,7 @@ class IsolationTrees(FittedModel):
     @property
     def parameters(self) -> int:
         """How many thresholds, or sets of categories, and leaves there are."""
-        return sum(len(tree.splits) + len(tree.values) for tree in self._ensemble.trees)
+        return self._ensemble.parameters
 
     @property
     def assets(self) -> dict[str, bytes]:

@@ -65,6 +65,11 @@ class Ensemble:
         return cls(trees, len(models), number_columns)
 
     @property
+    def parameters(self) -> int:
+        """How many thresholds, or sets of categories, and leaves there are."""
+        return sum(len(tree.splits) + len(tree.values) for tree in self.trees)
+
+    @property
     def weights(self) -> list[Matrix]:
         """All that decides its answers, as arrays."""
         splits = [split for tree in self.trees for split in tree.splits]
