@@ -115,7 +115,9 @@ def prepare_monitoring(
     """
     settings = project.settings
     monitoring = settings.monitoring
-    if not monitoring.log.source:
+    served = settings.deployment.request_log.uri if monitoring.log.format == "lockgate" else ""
+    log = monitoring.log.source or served
+    if not log:
         raise InputError(
             f"{project.path}: monitoring.log.source is empty; name what is logged, e.g. the server's log_uri"
         )
@@ -128,7 +130,7 @@ def prepare_monitoring(
     store = project.resolve(settings.publication.store)
     arguments["publication"] |= {"store": store}
     arguments["data"] |= {"source": project.resolve(settings.data.source)}
-    arguments["monitoring"]["log"] |= {"source": project.resolve(monitoring.log.source)}
+    arguments["monitoring"]["log"] |= {"source": project.resolve(log)}
     if monitoring.labels.source:
         arguments["monitoring"]["labels"] |= {"source": project.resolve(monitoring.labels.source)}
     if monitoring.history:

@@ -57,16 +57,30 @@ def predictor(settings: Deployment, service: str, storage_uri: str) -> Object:
             "modelFormat": {"name": settings.model_format},
             "runtime": settings.runtime,
             "storageUri": storage_uri,
-            "env": [{"name": "LOCKGATE_MODEL_NAME", "value": service}],
+            "env": [{"name": "LOCKGATE_MODEL_NAME", "value": service}, *_request_log(settings)],
             "resources": {"requests": {"cpu": resources.cpu, "memory": resources.memory}, "limits": limits},
         },
     }
+    if settings.request_log.uri and settings.request_log.credentials:
+        name = settings.request_log.credentials
+        kinds = ("secretRef", "configMapRef")
+        spec["model"]["envFrom"] = [{kind: {"name": name, "optional": True}} for kind in kinds]
     if settings.service_account:
         spec["serviceAccountName"] = settings.service_account
     if settings.node_selector:
         spec["nodeSelector"] = dict(settings.node_selector)
     spec["annotations"] = {SPEC: digest(spec)}
     return spec
+
+
+def _request_log(settings: Deployment) -> list[dict[str, str]]:
+    log = settings.request_log
+    if not log.uri:
+        return []
+    given = {"LOCKGATE_LOG_URI": log.uri, "LOCKGATE_LOG_SAMPLE": str(log.sample)}
+    if log.redact:
+        given["LOCKGATE_REDACT"] = ",".join(log.redact)
+    return [{"name": name, "value": value} for name, value in given.items()]
 
 
 def digest(spec: Object) -> str:

@@ -35,8 +35,8 @@ class RequestLog(Section):
     """What was asked and answered."""
 
     source: str = ""
-    """lockgate: the server's `log_uri`. kserve, table: path or URI with wildcards, and {YYYY} {MM} {DD} {HH} where the
-    names tell the time."""
+    """lockgate: the server's `log_uri`, by default `deployment.request_log.uri`. kserve, table: path or URI with
+    wildcards, and {YYYY} {MM} {DD} {HH} where the names tell the time."""
     format: Literal["lockgate", "kserve", "table"] = "lockgate"
     """lockgate: what our server logs. kserve: events of KServe's logger, as JSON, JSON lines, CSV or Parquet. table:
     any CSV or Parquet with a row a prediction."""

@@ -73,6 +73,20 @@ class Canary(Section):
         return self
 
 
+class ServedRequestLog(Section):
+    """What the model server logs of its requests."""
+
+    uri: Annotated[str, Field(pattern=r"^$|^(gs|s3)://[^/]")] = ""
+    """Folder, gs:// or s3://; empty: no log. Monitoring reads it where `monitoring.log.source` names nothing."""
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the requests that are logged."""
+    redact: list[Annotated[str, Field(pattern="^[^,]+$")]] = []
+    """Features that are left out, beside those annotated `pii` in the schema."""
+    credentials: str = "lockgate-storage"
+    """Secret and ConfigMap, where there are such, whose keys become variables of the server, e.g. AWS_ACCESS_KEY_ID and
+    AWS_ENDPOINT_URL. Not needed where the service account may write."""
+
+
 class Deployment(Section):
     """Where and how a published model is served."""
 
@@ -95,6 +109,7 @@ class Deployment(Section):
     """Of the model server, which reads the model with it."""
     storage_secret: str = ""
     """Secret with the credentials of the model store; empty: what the service account has."""
+    request_log: ServedRequestLog = ServedRequestLog()
     node_selector: dict[str, str] = {}
     gateway: Annotated[str, Field(pattern=r"^$|^[-a-z0-9.]+/[-a-z0-9.]+$")] = ""
     """Gateway (Gateway API) as namespace/name; empty: no traffic split and no URL outside of the cluster."""

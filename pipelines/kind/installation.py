@@ -401,6 +401,7 @@ class Installation:
             {**_named("Secret", PIPELINES), "stringData": keys},
             {**_named("ConfigMap", PIPELINES), "data": inside},
             {**_named("Secret", SERVING, described), "stringData": keys},
+            {**_named("ConfigMap", SERVING), "data": inside},
         )
         return [
             one

@@ -36,6 +36,21 @@ def test_the_mode_is_always_set_and_pods_are_restricted() -> None:
     assert spec["model"]["env"] == [{"name": "LOCKGATE_MODEL_NAME", "value": "flights"}]
 
 
+def test_the_server_is_told_where_to_log_and_with_what() -> None:
+    log = {"uri": "s3://logs/requests", "sample": 0.5, "redact": ["age", "city"], "credentials": "writers"}
+    settings = Deployment.model_validate({"target": "kserve", "request_log": log})
+    model = predictor(settings)["model"]
+    assert {one["name"]: one["value"] for one in model["env"]} == {
+        "LOCKGATE_MODEL_NAME": "flights",
+        "LOCKGATE_LOG_URI": "s3://logs/requests",
+        "LOCKGATE_LOG_SAMPLE": "0.5",
+        "LOCKGATE_REDACT": "age,city",
+    }
+    optional = {"name": "writers", "optional": True}
+    assert model["envFrom"] == [{"secretRef": optional}, {"configMapRef": optional}]
+    assert "envFrom" not in predictor()["model"]
+
+
 def test_defaults_of_the_webhook_are_no_difference_but_a_change_by_hand_is() -> None:
     live = service()
     assert live is not None

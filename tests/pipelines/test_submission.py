@@ -80,6 +80,17 @@ def test_monitoring_is_told_where_and_when(project: LoadedProject) -> None:
     assert submission.prepare_monitoring(given, pin=False).arguments["window"] == ""
 
 
+def test_monitoring_reads_what_the_deployed_server_logs(project: LoadedProject) -> None:
+    served = "deployment.request_log.uri=s3://bucket/requests"
+    found = submission.prepare_monitoring(load_project(project.path, [served]), "2013-10").arguments["monitoring"]
+    assert found["log"]["source"] == "s3://bucket/requests"
+    named = submission.prepare_monitoring(load_project(project.path, [served, "monitoring.log.source=log"]), "2013-10")
+    assert named.arguments["monitoring"]["log"]["source"].endswith("/log")
+    other = [served, "monitoring.log.format=table"]
+    with pytest.raises(InputError, match=r"monitoring\.log\.source is empty"):
+        submission.prepare_monitoring(load_project(project.path, other), "2013-10")
+
+
 @pytest.mark.parametrize(
     ("overrides", "window", "says"),
     [([], "2013-10", "monitoring.log.source is empty"), (["monitoring.log.source=log"], "october", "is no time")],
