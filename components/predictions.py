@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.settings import Task
+from components.settings import AlertBudget, Task, metrics_of
 
 Array = npt.NDArray[Any]
 
 HIGHER_IS_BETTER = frozenset(
     (
         *("auc", "pr_auc", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "r2"),
+        *("precision_at_budget", "recall_at_budget"),
         *("adjusted_rand", "v_measure", "homogeneity", "completeness", "silhouette", "calinski_harabasz"),
     ),
 )
@@ -61,6 +62,10 @@ class Predictions:
     """clustering: how many the model knows."""
     sampled: Sampled | None = None
     """clustering."""
+    budget: AlertBudget | None = None
+    """binary, anomaly_detection: how many rows raise alerts; None: nobody asks."""
+    days: Array | None = None
+    """int64 [n], where the budget is one per day."""
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -72,7 +77,13 @@ class Predictions:
             kept = rows[sampled.rows]
             places = np.cumsum(rows) - 1
             sampled = Sampled(places[sampled.rows[kept]], sampled.points[kept], sampled.fits[kept])
-        return replace(self, truth=self.truth[rows], scores=self.scores[rows], sampled=sampled)
+        days = None if self.days is None else self.days[rows]
+        return replace(self, truth=self.truth[rows], scores=self.scores[rows], sampled=sampled, days=days)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names what is measured, in its order."""
+        return metrics_of(self.task, self.budget is not None)
 
     @property
     def expected_flagged(self) -> float | None:

@@ -1,11 +1,10 @@
 """The metrics of clusterings, for many groups of rows and many resamples at once; see resampled_metrics.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from components.predictions import Array, Predictions
-from components.settings import Task, metrics_of
 
 
 class Clustering:
@@ -16,10 +15,10 @@ class Clustering:
 
     def __init__(self, predictions: Predictions, groups: Array) -> None:
         """Args: groups: int64 [n], the group of each row: 0, 1, … without gaps."""
-        self._task = predictions.task
+        self._names = predictions.metrics
         self._groups, self._clusters = int(groups.max()) + 1, predictions.clusters
         self._of_cluster = groups * self._clusters + predictions.scores
-        self._table = _Table(groups, predictions.truth, predictions.scores) if self._task.label else None
+        self._table = _Table(groups, predictions.truth, predictions.scores) if predictions.task.label else None
         self._geometry = _Geometry(predictions, groups) if predictions.sampled is not None else None
 
     def __call__(self, draws: Array) -> Array:
@@ -39,7 +38,7 @@ class Clustering:
         if self._geometry:
             values |= self._geometry.metrics(draw)
         unknown = np.full(self._groups, np.nan)
-        return np.stack([values.get(name, unknown) for name in metrics_of(self._task)])
+        return np.stack([values.get(name, unknown) for name in self._names])
 
 
 class _Table:
@@ -167,6 +166,6 @@ def _davies_bouldin(counts: Array, centres: Array, spread: Array) -> float:
     return float(ratios.max(axis=1).mean())
 
 
-def stacked(task: Task, values: Mapping[str, Array]) -> Array:
+def stacked(names: Sequence[str], values: Mapping[str, Array]) -> Array:
     """Puts the metrics in their order: from [resamples, groups] each to [metrics, groups, resamples]."""
-    return np.stack([values[name].T for name in metrics_of(task)])
+    return np.stack([values[name].T for name in names])

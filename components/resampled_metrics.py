@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from components.alert_budgets import alerts_of
 from components.predictions import (
     CALIBRATION_BINS,
     SMALLEST_PROBABILITY,
@@ -20,6 +21,9 @@ from components.predictions import (
     shares_up_to,
 )
 from components.resampled_clusterings import Clustering, stacked
+
+_BAND = 5
+"""Standard deviations, about, by which a resample moves the edge of an alert budget: there every score counts."""
 
 Statistic = Callable[[Array], Array]
 """Takes draws, row numbers [resamples, rows]; gives metrics [metrics, groups, resamples], NaN: undefined."""
@@ -55,7 +59,9 @@ def points(predictions: Predictions, groups: Array) -> Array:
 class _Cells:
     """Rows of a group that have (nearly) the same score, in ascending order of group and score."""
 
-    def __init__(self, groups: Array, scores: Array, predicted: Array, resolution: int) -> None:
+    def __init__(
+        self, groups: Array, scores: Array, predicted: Array, resolution: int, exact: Array | None = None
+    ) -> None:
         # A cell lies on one side of the threshold and in one calibration bin.
         segments = (groups * CALIBRATION_BINS + calibration_bins(scores)) * 2 + predicted
         order = np.lexsort((scores, segments))
@@ -63,7 +69,10 @@ class _Cells:
         new_score = new_segment | _changes(scores[order])
         rank = np.cumsum(new_score) - 1
         if resolution < EXACT:
-            new_score = new_segment | _changes(_merge(rank, groups[order], resolution))
+            merged = new_segment | _changes(_merge(rank, groups[order], resolution))
+            if exact is not None:
+                merged |= new_score & (exact[order] | _changes(exact[order]))
+            new_score = merged
             rank = np.cumsum(new_score) - 1
         self.of_row = np.empty(len(groups), dtype=np.int64)
         self.of_row[order] = rank
@@ -147,13 +156,18 @@ class _Binary:
         self._log_loss = [mean(-np.log(probability)) for probability in clipped]
         self._brier = [mean(wide**2), mean((1 - wide) ** 2)]
         self._score = mean(wide)
-        self._task, self._quantiles = predictions.task, predictions.score_quantiles
+        self._names, self._quantiles = predictions.metrics, predictions.score_quantiles
+        self._is_anomaly = predictions.task.type == "anomaly_detection"
+        self._alerts = _Alerts(predictions, groups) if predictions.budget else None
 
     def __call__(self, draws: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return self._metrics(*self._ranking.counts(draws))
+            values = self._metrics(*self._ranking.counts(draws))
+            if self._alerts:
+                values |= self._alerts(draws)
+            return stacked(self._names, values)
 
-    def _metrics(self, negative: Array, positive: Array) -> Array:
+    def _metrics(self, negative: Array, positive: Array) -> dict[str, Array]:
         cells, total = self._cells, self._cells.total
         auc, pr_auc = self._ranking.areas(negative, positive)
         positives, rows = total(positive), total(negative + positive)
@@ -171,9 +185,9 @@ class _Binary:
             "recall": hits / positives,
             "f1": 2 * hits / (2 * hits + alarms + misses),
         }
-        if self._task.type == "anomaly_detection":
+        if self._is_anomaly:
             values |= {"flagged": (hits + alarms) / rows, "score_shift": self._score_shift(negative + positive, rows)}
-        return stacked(self._task, values)
+        return values
 
     def _score_shift(self, counts: Array, rows: Array) -> Array:
         """Computes the largest distance to the distribution of the rows learned from, [resamples, groups]."""
@@ -193,11 +207,58 @@ class _Binary:
         return np.add.reduceat(np.abs(gaps), cells.segment_groups, axis=1)
 
 
+class _Alerts:
+    """Precision and recall of the rows with the highest scores of a group, or of each day of it."""
+
+    def __init__(self, predictions: Predictions, groups: Array) -> None:
+        assert predictions.budget is not None
+        self._budget = predictions.budget
+        days = (
+            np.zeros(len(groups), np.int64) if predictions.days is None else predictions.days - predictions.days.min()
+        )
+        width = int(days.max(initial=0)) + 1
+        pairs, pair = np.unique(groups * width + days, return_inverse=True)
+        self._group_starts = np.flatnonzero(_changes(pairs // width))
+        exact = self._near_the_edge(predictions.scores, pair)
+        self._cells = _Cells(pair, predictions.scores, np.zeros(len(pair), np.int64), 1, exact)
+        self._ranking = _Ranking(predictions.truth, self._cells)
+
+    def __call__(self, draws: Array) -> dict[str, Array]:
+        negative, positive = self._ranking.counts(draws)
+        cells, counts = self._cells, negative + positive
+        rows = cells.total(counts)
+        above = rows[:, cells.group] - cells.below(counts, rows) - counts
+        alerts = alerts_of(rows, self._budget)
+        taken = np.clip(alerts[:, cells.group] - above, 0, counts)
+        hits = self._sum(cells.total(positive * taken / np.maximum(counts, 1)))
+        return {
+            "precision_at_budget": hits / self._sum(alerts),
+            "recall_at_budget": hits / self._sum(cells.total(positive)),
+        }
+
+    def _sum(self, values: Array) -> Array:
+        """Sums a quantity of the days of each group: [resamples, groups]."""
+        return np.add.reduceat(values, self._group_starts, axis=1)
+
+    def _near_the_edge(self, scores: Array, pair: Array) -> Array:
+        """Marks the rows among which a resample may find the edge: bool [rows]; rows of one score go together."""
+        order = np.lexsort((-scores, pair))
+        sizes = np.bincount(pair)
+        starts = np.cumsum(sizes) - sizes
+        alerts = alerts_of(sizes, self._budget)
+        room = _BAND * np.sqrt(alerts) + 10
+        highest, lowest = (
+            scores[order[starts + np.clip(alerts + sign * room, 0, sizes - 1).astype(np.int64)]] for sign in (-1, 1)
+        )
+        result: Array = (scores <= highest[pair]) & (scores >= lowest[pair])
+        return result
+
+
 class _Multiclass:
     def __init__(self, predictions: Predictions, groups: Array, resolution: int) -> None:
         truth, scores, predicted = predictions.truth, predictions.scores, predictions.predicted
         self._classes, self._groups = len(predictions.classes), int(groups.max()) + 1
-        self._task = predictions.task
+        self._names = predictions.metrics
         undecided = np.zeros(len(truth), dtype=bool)
         self._rankings = [
             _Ranking(truth == label, _Cells(groups, scores[:, label], undecided, resolution))
@@ -243,7 +304,7 @@ class _Multiclass:
             "recall": _macro(hits / np.maximum(true, 1), occurs),
             "f1": _macro(2 * hits / np.maximum(true + taken, 1), occurs),
         }
-        return stacked(self._task, values)
+        return stacked(self._names, values)
 
     @staticmethod
     def _sums(draws: Array, key: Array, width: int, values: Array | None = None) -> Array:
@@ -258,7 +319,7 @@ class _Multiclass:
 
 class _Regression:
     def __init__(self, predictions: Predictions, groups: Array) -> None:
-        self._task = predictions.task
+        self._names = predictions.metrics
         errors = predictions.truth - predictions.scores
         self._order = np.lexsort((np.abs(errors), groups))
         self._starts = np.flatnonzero(_changes(groups[self._order]))
@@ -293,7 +354,7 @@ class _Regression:
             "median_absolute_error": self._medians(counts, rows),
             "quantile_loss": self._total(counts * self._pinball) / rows,
         }
-        return stacked(self._task, values)
+        return stacked(self._names, values)
 
     def _total(self, values: Array) -> Array:
         return np.add.reduceat(values, self._starts, axis=1)

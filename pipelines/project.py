@@ -64,10 +64,12 @@ class LoadedProject:
 
     @property
     def prediction_columns(self) -> list[str]:
-        """The raw columns that evaluation needs beside a prediction: label, key, slices."""
+        """The raw columns that evaluation needs beside a prediction: label, key, slices, time of alerts."""
         settings = self.settings
         slices = [column for group in settings.evaluation.slices for column in group]
-        return list(dict.fromkeys([*settings.task.labels, *settings.data.key, *slices]))
+        budget = settings.evaluation.alert_budget
+        times = [budget.time] if budget and budget.time else []
+        return list(dict.fromkeys([*settings.task.labels, *settings.data.key, *slices, *times]))
 
 
 def load_project(path: Path, overrides: Sequence[str] = ()) -> LoadedProject:
@@ -294,3 +296,6 @@ def _disagreements(settings: Project, schema: Schema) -> Iterator[tuple[Location
     for slice_index, names in enumerate(settings.evaluation.slices):
         for index, name in enumerate(names):
             yield from unknown(("evaluation", "slices", slice_index, index), name)
+    budget = settings.evaluation.alert_budget
+    if budget and budget.time:
+        yield from unknown(("evaluation", "alert_budget", "time"), budget.time)

@@ -24,7 +24,7 @@ from components.evaluation_result import (
 )
 from components.predictions import Array, Predictions
 from components.resampled_metrics import points, statistic
-from components.settings import Bootstrap, Evaluation, Task, metrics_of
+from components.settings import Bootstrap, Evaluation, Task
 from components.slices import Partition, partitions
 
 MAX_SLICES = 1000
@@ -70,7 +70,7 @@ def judge(observations: Observations, parts: Sequence[Partition], evaluation: Ev
     """Computes all metrics and holds them against the settings."""
     candidate, production, task = observations.candidate, observations.production, observations.candidate.task
     point, drawn = _overall(candidate, measure(candidate), evaluation.bootstrap)
-    metrics = _estimates(task, point, drawn, evaluation.bootstrap)[0]
+    metrics = _estimates(candidate, point, drawn, evaluation.bootstrap)[0]
     baseline = measure_baseline(observations.baseline, observations.train_labels)
     tables = [_slice_table(candidate, part, evaluation.min_slice_rows) for part in parts]
     sliced = checks.check_slices(evaluation.slice_thresholds, tables)
@@ -138,7 +138,7 @@ def _clusters(candidate: Predictions) -> list[ClusterResult]:
 
 def _overall(predictions: Predictions, values: Values, bootstrap: Bootstrap) -> tuple[Array, Array]:
     """Gives the metrics of all rows, as one group: [metrics, 1], and of their resamples."""
-    point = np.array([[values[name]] for name in metrics_of(predictions.task)], dtype=np.float64)
+    point = np.array([[values[name]] for name in predictions.metrics], dtype=np.float64)
     return point, _resampled(predictions, np.zeros(len(predictions), np.int64), bootstrap)
 
 
@@ -150,14 +150,14 @@ def _compared(
         return None, {}
     values = measure(production)
     other, other_drawn = _overall(production, values, bootstrap)
-    return values, _estimates(production.task, point - other, drawn - other_drawn, bootstrap)[0]
+    return values, _estimates(production, point - other, drawn - other_drawn, bootstrap)[0]
 
 
 def _resampled(predictions: Predictions, groups: Array, bootstrap: Bootstrap) -> Array:
     return distribution(statistic(predictions, groups, RESOLUTION), len(predictions), bootstrap)
 
 
-def _estimates(task: Task, point: Array, drawn: Array, bootstrap: Bootstrap) -> list[Estimates]:
+def _estimates(predictions: Predictions, point: Array, drawn: Array, bootstrap: Bootstrap) -> list[Estimates]:
     """Gives each group's metrics with their intervals."""
     columns = np.stack([point, *interval(drawn, point, bootstrap.confidence)], axis=-1)
     texts = columns.transpose(1, 0, 2).tolist()
@@ -166,7 +166,7 @@ def _estimates(task: Task, point: Array, drawn: Array, bootstrap: Bootstrap) -> 
             name: Estimate(
                 **{key: _known(number) for key, number in zip(("value", "low", "high"), numbers, strict=True)}
             )
-            for name, numbers in zip(metrics_of(task), group, strict=True)
+            for name, numbers in zip(predictions.metrics, group, strict=True)
         }
         for group in texts
     ]
@@ -178,7 +178,7 @@ def _known(number: float) -> float | None:
 
 def _slice_table(candidate: Predictions, part: Partition, min_rows: int) -> SliceTable:
     values = points(candidate, part.groups)
-    return SliceTable(part, dict(zip(metrics_of(candidate.task), values, strict=True)), part.rows >= min_rows)
+    return SliceTable(part, dict(zip(candidate.metrics, values, strict=True)), part.rows >= min_rows)
 
 
 def _slice_results(
@@ -211,7 +211,7 @@ def _partition_results(
     inside = groups >= 0
     rows = candidate.taken(inside)
     point = np.stack(list(table.metrics.values()))[:, listed]
-    estimates = _estimates(candidate.task, point, _resampled(rows, groups[inside], bootstrap), bootstrap)
+    estimates = _estimates(candidate, point, _resampled(rows, groups[inside], bootstrap), bootstrap)
     return [
         SliceResult(
             values=part.named(group),

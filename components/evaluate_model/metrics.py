@@ -8,8 +8,8 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
+from components.alert_budgets import at_budget
 from components.predictions import Array, Predictions, calibration_bins, shares_up_to
-from components.settings import metrics_of
 
 Values = dict[str, float | None]
 
@@ -81,7 +81,15 @@ def _binary(predictions: Predictions) -> Values:
         "precision": _defined(sklearn_metrics.precision_score(truth, predicted, **one)),
         "recall": _defined(sklearn_metrics.recall_score(truth, predicted, **one)),
         "f1": _defined(sklearn_metrics.f1_score(truth, predicted, **one)),
+        **_at_budget(predictions),
     }
+
+
+def _at_budget(predictions: Predictions) -> Values:
+    if predictions.budget is None:
+        return {}
+    precision, recall = at_budget(predictions.truth, predictions.scores, predictions.days, predictions.budget)
+    return {"precision_at_budget": precision, "recall_at_budget": recall}
 
 
 def _multiclass(predictions: Predictions) -> Values:
@@ -116,7 +124,7 @@ def _regression(predictions: Predictions) -> Values:
 
 
 def _anomaly_detection(predictions: Predictions) -> Values:
-    by_label = {name: value for name, value in _binary(predictions).items() if name in metrics_of(predictions.task)}
+    by_label = {name: value for name, value in _binary(predictions).items() if name in predictions.metrics}
     return {
         **by_label,
         "flagged": float(predictions.predicted.mean()),

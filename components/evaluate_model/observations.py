@@ -24,6 +24,7 @@ from components.silhouettes import silhouettes
 from components.slices import require_column
 
 SPLIT = "eval"
+_DAY_SECONDS = 86_400
 REJECTED = "rejected"
 REASON = "reason"
 ROW = "row"
@@ -118,6 +119,7 @@ def observe(
     if not known.any():
         raise DataRejectedError(f"none of {table.num_rows:,} rows in split '{SPLIT}' has a label '{task.label}'")
 
+    days = _days(table, evaluation)
     points = read_points(predictions, examples, table.filter(pa.array(known))) if task.type == "clustering" else None
 
     def judged(scores: Array, own_threshold: float, model: Path) -> Predictions:
@@ -128,7 +130,17 @@ def observe(
         if points is not None:
             sampled = Sampled(points.rows, points.values, silhouettes(points.values, scores[points.rows]))
         return Predictions(
-            task, labels, scores, truth.classes, threshold, evaluation.quantile, quantiles, clusters, sampled
+            task,
+            labels,
+            scores,
+            truth.classes,
+            threshold,
+            evaluation.quantile,
+            quantiles,
+            clusters,
+            sampled,
+            budget=evaluation.alert_budget,
+            days=None if days is None else days[known],
         )
 
     own_threshold = _own_threshold(predictions)
@@ -371,6 +383,28 @@ def _known_of_training(predictions: Path, task: Task) -> tuple[Array | None, int
     spec = read_spec(predictions)
     quantiles = np.array(spec.score_quantiles) if spec.score_quantiles else None
     return quantiles, len(classes_of(spec)) if task.type == "clustering" else 0
+
+
+def _days(table: pa.Table, evaluation: Evaluation) -> Array | None:
+    """Gives the days since 1970 of the rows, where alerts are counted by day."""
+    column = evaluation.alert_budget.time if evaluation.alert_budget else None
+    if column is None:
+        return None
+    require_column(table.column_names, column, f"split '{SPLIT}' of the predictions")
+    values = table[column]
+    if values.null_count:
+        raise DataRejectedError(
+            f"{values.null_count:,} of {len(values):,} rows have no '{column}', by which alert_budget tells the day; "
+            "fix the source, or set evaluation.alert_budget.per to 1000_rows"
+        )
+    if pa.types.is_temporal(values.type):
+        values = pc.cast(pc.cast(values, pa.timestamp("s"), safe=False), pa.int64())
+    if not pa.types.is_integer(values.type):
+        raise InputError(
+            f"'{column}', by which evaluation.alert_budget tells the day, is {values.type}; name a date or time column"
+        )
+    result: Array = values.to_numpy() // _DAY_SECONDS
+    return result
 
 
 def _threshold(labels: Array, scores: Array, own: float, task: Task, evaluation: Evaluation) -> float:

@@ -13,7 +13,7 @@ from components.evaluate_model.observations import Observations
 from components.evaluation_result import EvaluationResult, SliceResult
 from components.predictions import HIGHER_IS_BETTER, Predictions
 from components.reports import render
-from components.settings import NEUTRAL_METRICS, Evaluation, SliceThreshold, Task, lead_metric, metrics_of
+from components.settings import NEUTRAL_METRICS, Evaluation, SliceThreshold, Task, lead_metric
 
 MAX_ROWS = 100
 """Slices that a table shows; evaluation.json has more."""
@@ -35,6 +35,8 @@ _MEANINGS: Mapping[str, str] = {
     "precision": "share of rows taken for positive that are",
     "recall": "share of positive rows taken for positive",
     "f1": "harmonic mean of precision and recall",
+    "precision_at_budget": "share of the alerts that are right, where only the budget's rows raise one",
+    "recall_at_budget": "share of positive rows among those alerts",
     "rmse": "root of the mean squared error, in the label's unit; large errors weigh most",
     "mae": "mean absolute error, in the label's unit",
     "r2": "share of the label's variance that is explained; 0 is the mean, 1 is perfect",
@@ -82,11 +84,11 @@ class Scale:
 def page(result: EvaluationResult, observations: Observations, evaluation: Evaluation) -> str:
     """Renders the report of an evaluation."""
     task = observations.candidate.task
-    main, *others = _slice_metrics(task, evaluation)
+    main, *others = _slice_metrics(observations.candidate, evaluation)
     return render(
         Path(__file__).parent / "report.html.jinja",
         result=result,
-        names=metrics_of(observations.candidate.task),
+        names=observations.candidate.metrics,
         meanings=_MEANINGS,
         better=HIGHER_IS_BETTER,
         neutral=NEUTRAL_METRICS,
@@ -96,6 +98,7 @@ def page(result: EvaluationResult, observations: Observations, evaluation: Evalu
         scale=_scale(result, main),
         min_rows=evaluation.min_slice_rows,
         quantile=evaluation.quantile,
+        budget=evaluation.alert_budget.described if evaluation.alert_budget else "",
         chosen_by=evaluation.decision_threshold,
         class_metrics=("auc", "pr_auc", "precision", "recall", "f1"),
         charts=_charts(observations),
@@ -108,10 +111,10 @@ def _has_positive(task: Task) -> bool:
     return task.label is not None and task.type in ("binary", "anomaly_detection")
 
 
-def _slice_metrics(task: Task, evaluation: Evaluation) -> list[str]:
+def _slice_metrics(candidate: Predictions, evaluation: Evaluation) -> list[str]:
     """Chooses four metrics for the tables of slices: bound ones first, then the task's usual ones."""
-    bound = [one.metric for one in evaluation.slice_thresholds]
-    usual = [name for name in _SLICE_METRICS[task.type] if name in metrics_of(task)]
+    task, bound = candidate.task, [one.metric for one in evaluation.slice_thresholds]
+    usual = [name for name in _SLICE_METRICS[task.type] if name in candidate.metrics]
     return list(dict.fromkeys([*bound, lead_metric(task), *usual]))[:4]
 
 

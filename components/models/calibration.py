@@ -15,10 +15,11 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, precision_recall_curve
 
+from components.alert_budgets import alerts_of
 from components.errors import DataRejectedError, InputError
 from components.features import Label
 from components.models.examples import Matrix
-from components.settings import Decision
+from components.settings import AlertBudget, Decision
 
 _MOST_KNOTS = 200
 _NO_PENALTY = 1e6
@@ -115,8 +116,10 @@ def choose_threshold(decision: Decision, probabilities: Matrix, labels: Matrix) 
         float32's value, strictly between 0 and 1.
 
     Raises:
-        DataRejectedError: no threshold reaches the target.
+        DataRejectedError: no threshold reaches the target, or keeps to the budget.
     """
+    if decision.by == "alert_budget":
+        return _threshold_of_budget(decision, probabilities)
     if not decision.looks_at_labels:
         return decision.threshold
     if not len(labels):
@@ -151,6 +154,22 @@ def choose_threshold(decision: Decision, probabilities: Matrix, labels: Matrix) 
         # Of those that reach it: most recall for a precision, most precision for a recall.
         best = int(np.flatnonzero(reached)[0 if decision.by == "precision" else -1])
     return float(np.clip(thresholds[best], 1e-6, 1 - 1e-6))
+
+
+def _threshold_of_budget(decision: Decision, probabilities: Matrix) -> float:
+    """Gives the lowest threshold that no more rows reach than there are alerts for."""
+    assert decision.alerts_per_1000_rows is not None  # the settings say so
+    budget = AlertBudget(alerts=decision.alerts_per_1000_rows)
+    most = int(alerts_of(np.array(len(probabilities)), budget))
+    values, counts = np.unique(probabilities, return_counts=True)
+    kept = values[np.cumsum(counts[::-1])[::-1] <= most]
+    if not len(kept):
+        raise DataRejectedError(
+            f"{counts[-1]:,} of {len(probabilities):,} rows held out share the highest probability (needed: {most:,} "
+            f"at most, {budget.described}); raise training.decision.alerts_per_1000_rows, or add features that tell "
+            "rows apart"
+        )
+    return float(np.clip(kept[0], 1e-6, 1 - 1e-6))
 
 
 def _sigmoid(logits: Matrix, labels: Matrix) -> tuple[Matrix, Matrix]:

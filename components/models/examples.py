@@ -95,7 +95,7 @@ def hold_out(rows: int, training: Training, wanted: bool = True) -> tuple[Matrix
 
 def is_reserved(training: Training) -> bool:
     """Tells whether rows held out have something to say after fitting."""
-    return training.calibration != "none" or training.decision.looks_at_labels
+    return training.calibration != "none" or training.decision.needs_held_out
 
 
 def column_means(numbers: Matrix, rows: Matrix) -> Matrix:

@@ -33,8 +33,10 @@ from components.settings.data import (
 )
 from components.settings.evaluation import (
     NEUTRAL_METRICS,
+    AlertBudget,
     AnomalyMetric,
     Bootstrap,
+    BudgetMetric,
     ClassMetric,
     ClusterMetric,
     Evaluation,

@@ -23,6 +23,9 @@ ClassMetric = Literal[
 
 NumberMetric = Literal["rmse", "mae", "r2", "median_absolute_error", "quantile_loss"]
 
+BudgetMetric = Literal["precision_at_budget", "recall_at_budget"]
+"""Where rows have a positive class and evaluation.alert_budget is set."""
+
 AnomalyMetric = Literal["auc", "pr_auc", "precision", "recall", "f1"]
 
 ScoreMetric = Literal["flagged", "score_shift"]
@@ -32,7 +35,7 @@ LabelledClusterMetric = Literal["adjusted_rand", "v_measure", "homogeneity", "co
 
 ClusterMetric = Literal["silhouette", "davies_bouldin", "calinski_harabasz", "largest_cluster", "smallest_cluster"]
 
-MetricName = Literal[ClassMetric, NumberMetric, ScoreMetric, LabelledClusterMetric, ClusterMetric]
+MetricName = Literal[ClassMetric, BudgetMetric, NumberMetric, ScoreMetric, LabelledClusterMetric, ClusterMetric]
 
 _METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": get_args(ClassMetric),
@@ -48,9 +51,11 @@ _WITH_LABEL: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def metrics_of(task: Task) -> tuple[str, ...]:
+def metrics_of(task: Task, has_budget: bool = False) -> tuple[str, ...]:
     """Lists the metrics of a task: those by labels, where there are some, come first."""
-    return (*(_WITH_LABEL.get(task.type, ()) if task.label else ()), *_METRICS[task.type])
+    by_label = _WITH_LABEL.get(task.type, ()) if task.label else ()
+    at_budget = get_args(BudgetMetric) if has_budget and task.has_positive else ()
+    return (*by_label, *_METRICS[task.type], *at_budget)
 
 
 NEUTRAL_METRICS = frozenset(("flagged", "largest_cluster", "smallest_cluster"))
@@ -126,12 +131,40 @@ class Bootstrap(Section):
     seed: Annotated[int, Field(ge=0)] = 17
 
 
+class AlertBudget(Section):
+    """How many alerts somebody can look at: the rows with the highest scores raise them (precision at k)."""
+
+    alerts: Annotated[float, Field(gt=0)]
+    """So many; parts of one count as none, but one there is always."""
+    per: Literal["1000_rows", "day"] = "1000_rows"
+    """1000_rows: of all rows, or of those of a slice. day: of each day's rows (UTC)."""
+    time: Name | None = None
+    """per day: the date or time column that tells the day."""
+
+    @model_validator(mode="after")
+    def _time_by_day(self) -> Self:
+        if self.per == "day" and self.time is None:
+            raise ValueError("per is day, so give time, the column that tells the day")
+        if self.per != "day" and self.time is not None:
+            raise ValueError("time is for a budget per day: take it out, or set per to day")
+        return self
+
+    @property
+    def described(self) -> str:
+        """For a reader, e.g. 4 alerts per 1,000 rows."""
+        return (
+            f"{self.alerts:g} alert{'' if self.alerts == 1 else 's'} per {'day' if self.per == 'day' else '1,000 rows'}"
+        )
+
+
 class Evaluation(Section):
     """What a model must reach to pass the gate."""
 
     decision_threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["model", "max_f1"] = "model"
     """binary, anomaly_detection: the score from which a row counts as positive. model: what training.decision chose;
     max_f1: chosen on the eval split, by its labels."""
+    alert_budget: AlertBudget | None = None
+    """binary, anomaly_detection with a label: adds the metrics precision_at_budget and recall_at_budget."""
     thresholds: list[Threshold] = []
     slices: list[Annotated[list[Name], Field(min_length=1)]] = []
     """Columns, or crosses of columns, by whose values the metrics are also computed."""
@@ -152,6 +185,12 @@ class Evaluation(Section):
 
 def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yields the conditions that name no metric of the task, or a slice that is not computed: where, and what to do."""
+    if evaluation.alert_budget and not task.has_positive:
+        unlabelled = "" if task.label else " without a label"
+        yield (
+            ("evaluation", "alert_budget"),
+            f"evaluation.alert_budget: {task.described}{unlabelled} has no positive class to alert about; take it out",
+        )
     named: dict[tuple[str | int, ...], MetricName | None] = {
         **{("thresholds", index): one.metric for index, one in enumerate(evaluation.thresholds)},
         **{("slice_thresholds", index): one.metric for index, one in enumerate(evaluation.slice_thresholds)},
@@ -160,9 +199,19 @@ def evaluation_faults(task: Task, evaluation: Evaluation) -> Iterator[tuple[tupl
     }
     for (key, *index), metric in named.items():
         bounds = str(key).endswith("thresholds")
-        possible = [name for name in metrics_of(task) if bounds or name not in NEUTRAL_METRICS]
+        possible = [
+            name
+            for name in metrics_of(task, evaluation.alert_budget is not None)
+            if bounds or name not in NEUTRAL_METRICS
+        ]
         if metric is not None and metric not in possible:
             place = f"{key}[{index[0]}]" if index else key
+            if metric in get_args(BudgetMetric) and task.has_positive:
+                yield (
+                    ("evaluation", str(key), *index, "metric"),
+                    f"evaluation.{place}.metric: {metric} needs a budget; add e.g. alert_budget: {{alerts: 5}}",
+                )
+                continue
             unlabelled = "" if task.label else " without a label"
             gain = " to be better in" if metric in metrics_of(task) else ""
             yield (

@@ -101,6 +101,9 @@ class Project(Section):
         where = ("training", "decision", "by")
         if by == "contamination" and task.type != "anomaly_detection":
             yield where, f"training.decision.by: contamination is for anomaly_detection, not for {task.described}"
+        if by == "alert_budget" and task.type != "binary":
+            instead = "; for so many anomalies set it to contamination" if task.type == "anomaly_detection" else ""
+            yield where, f"training.decision.by: alert_budget is for binary, not for {task.described}{instead}"
         if self.training.decision.looks_at_labels and task.type == "anomaly_detection" and not task.label:
             yield where, f"training.decision.by: {by} needs labels; name task.label, or set it to contamination"
 

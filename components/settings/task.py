@@ -44,6 +44,11 @@ class Task(Section):
         return f"{'an' if self.type.startswith('a') else 'a'} {self.type} task"
 
     @property
+    def has_positive(self) -> bool:
+        """Whether some rows are known to be positive, or anomalies."""
+        return self.label is not None and self.type in ("binary", "anomaly_detection")
+
+    @property
     def labels(self) -> list[str]:
         """The label's column, if there is one."""
         return [] if self.label is None else [self.label]

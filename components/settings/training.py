@@ -21,10 +21,10 @@ class Decision(Section):
     anomaly_detection: from which score on a row counts as an anomaly; all but threshold and contamination need labels.
     """
 
-    by: Literal["threshold", "contamination", "max_f1", "cost", "precision", "recall"] | None = None
+    by: Literal["threshold", "contamination", "max_f1", "cost", "precision", "recall", "alert_budget"] | None = None
     """threshold: as given. contamination: so many rows of the train split are anomalies. max_f1: the highest F1. cost:
-    the lowest. precision, recall: the target is reached, and of the other as much as there is. Default: threshold;
-    anomaly_detection: contamination."""
+    the lowest. precision, recall: the target is reached, and of the other as much as there is. alert_budget: binary; so
+    many rows count as positive as somebody can look at. Default: threshold; anomaly_detection: contamination."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     contamination: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """anomaly_detection: share of the train split's rows that count as anomalies."""
@@ -34,17 +34,26 @@ class Decision(Section):
     """by cost: of a positive row that does not count as one."""
     target: Annotated[float, Field(gt=0, le=1)] | None = None
     """by precision or recall: what to reach."""
+    alerts_per_1000_rows: Annotated[float, Field(gt=0, lt=1000)] | None = None
+    """by alert_budget: so many of 1,000 rows, those with the highest probabilities, count as positive."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.by in ("precision", "recall") and self.target is None:
             raise ValueError(f"by is {self.by}, so give target, e.g. 0.9")
+        if self.by == "alert_budget" and self.alerts_per_1000_rows is None:
+            raise ValueError("by is alert_budget, so give alerts_per_1000_rows, e.g. 5")
         return self
 
     @property
     def looks_at_labels(self) -> bool:
         """Whether the labels of some rows decide."""
-        return self.by not in (None, "threshold", "contamination")
+        return self.by not in (None, "threshold", "contamination", "alert_budget")
+
+    @property
+    def needs_held_out(self) -> bool:
+        """Whether rows that were not learned from decide."""
+        return self.looks_at_labels or self.by == "alert_budget"
 
 
 class Training(Section):
@@ -74,4 +83,4 @@ class Training(Section):
     @property
     def holds_out(self) -> bool:
         """Whether rows are held out."""
-        return bool(self.early_stopping) or self.calibration != "none" or self.decision.looks_at_labels
+        return bool(self.early_stopping) or self.calibration != "none" or self.decision.needs_held_out

@@ -69,6 +69,8 @@ def write_page(
 def _decided_by(decision: Decision, spec: FeatureSpec) -> str:
     if spec.label.kind == "anomaly_detection" and not (decision.by == "threshold" or decision.looks_at_labels):
         return f"contamination, {100 * decision.contamination:g} % of rows"
+    if decision.by == "alert_budget":
+        return f"alert_budget, {decision.alerts_per_1000_rows:g} of 1,000 rows"
     return decision.by or "threshold"
 
 

@@ -1,17 +1,24 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.alert_budgets import at_budget
 from components.evaluate_model.intervals import distribution, interval
 from components.evaluate_model.metrics import measure
 from components.predictions import Predictions, Sampled
 from components.resampled_metrics import points, statistic
-from components.settings import Bootstrap, Task, metrics_of
+from components.settings import AlertBudget, Bootstrap, Task, metrics_of
 
 SCORES = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 COARSE = st.integers(-5, 5).map(float)
+BUDGETS = st.none() | st.builds(
+    lambda alerts, per: AlertBudget(alerts=alerts, per=per, time="at" if per == "day" else None),
+    st.sampled_from([0.5, 1, 2.5, 100, 5000]),
+    st.sampled_from(["1000_rows", "day"]),
+)
 
 
 @st.composite
@@ -32,7 +39,17 @@ def predictions(draw, kinds=("binary", "multiclass", "regression", "anomaly_dete
     if kind == "binary":
         threshold = draw(st.sampled_from([0.1, 0.5, 0.7]))
         scores = each(SCORES).astype(np.float32)
-        return Predictions(task, each(st.booleans()), scores, ("0", "1"), threshold, 0.5), groups
+        budget, days = draw(BUDGETS), each(st.integers(19_000, 19_003))
+        return Predictions(
+            task,
+            each(st.booleans()),
+            scores,
+            ("0", "1"),
+            threshold,
+            0.5,
+            budget=budget,
+            days=days if budget and budget.per == "day" else None,
+        ), groups
     labelled = draw(st.booleans())
     if kind == "anomaly_detection":
         task = Task(type=kind, label="y" if labelled else None)
@@ -55,12 +72,13 @@ def rows_of(whole: Predictions, indices: np.ndarray) -> Predictions:
     sampled = whole.sampled
     if sampled is not None:
         sampled = Sampled(np.arange(len(indices)), sampled.points[indices], sampled.fits[indices])
-    return replace(whole, truth=whole.truth[indices], scores=whole.scores[indices], sampled=sampled)
+    days = None if whole.days is None else whole.days[indices]
+    return replace(whole, truth=whole.truth[indices], scores=whole.scores[indices], sampled=sampled, days=days)
 
 
 def by_scikit_learn(whole: Predictions, indices: np.ndarray) -> list[float]:
     values = measure(rows_of(whole, indices)) if len(indices) else {}
-    return [np.nan if values.get(name) is None else values[name] for name in metrics_of(whole.task)]
+    return [np.nan if values.get(name) is None else values[name] for name in whole.metrics]
 
 
 @given(predictions(), st.data())
@@ -100,10 +118,12 @@ def test_an_interval_holds_its_point_and_is_ordered(drawn):
     assert (point <= high)[known].all()
 
 
-def many(rows: int, seed: int = 0) -> Predictions:
+def many(rows: int, seed: int = 0, budget: AlertBudget | None = None) -> Predictions:
     random = np.random.default_rng(seed)
     scores = random.beta(2, 5, rows).astype(np.float32)
-    return Predictions(Task(type="binary", label="y"), random.random(rows) < scores, scores, ("0", "1"), 0.4, 0.5)
+    days = np.arange(rows) // 500 if budget and budget.per == "day" else None
+    truth = random.random(rows) < scores
+    return Predictions(Task(type="binary", label="y"), truth, scores, ("0", "1"), 0.4, 0.5, budget=budget, days=days)
 
 
 def test_tying_neighbouring_scores_moves_metrics_little():
@@ -116,6 +136,29 @@ def test_tying_neighbouring_scores_moves_metrics_little():
     names = metrics_of(Task(type="binary", label="y"))
     counted = [names.index(name) for name in ("accuracy", "precision", "recall", "f1", "calibration_error")]
     np.testing.assert_allclose(tied[counted], exact[counted], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        AlertBudget(alerts=0.2),
+        AlertBudget(alerts=5),
+        AlertBudget(alerts=300),
+        AlertBudget(alerts=3, per="day", time="t"),
+    ],
+)
+def test_what_is_tied_far_from_the_edge_moves_no_resample_of_a_budget(budget):
+    whole = many(20_000, budget=budget)
+    groups = np.arange(20_000) % 2
+    draws = np.random.default_rng(1).integers(0, 20_000, (20, 20_000))
+    coarse = statistic(whole, groups, 64)(draws)[-2:]
+    for resample, draw in enumerate(draws):
+        for group in range(2):
+            drawn = draw[groups[draw] == group]
+            exact = at_budget(
+                whole.truth[drawn], whole.scores[drawn], None if whole.days is None else whole.days[drawn], budget
+            )
+            np.testing.assert_allclose(coarse[:, group, resample], exact, rtol=1e-9)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():

@@ -125,6 +125,35 @@ def test_a_target_needs_a_value_and_rows() -> None:
         choose_threshold(Decision(by="precision", target=1.0), np.full(3, 0.5), np.array([1.0, 1.0, 0.0]))
 
 
+@pytest.mark.parametrize("alerts", [0.1, 4.0, 250.0])
+def test_a_budget_of_alerts_is_used_and_kept(alerts: float) -> None:
+    probabilities, labels = _scored()
+    decision = Decision(by="alert_budget", alerts_per_1000_rows=alerts)
+    chosen = probabilities >= np.float32(choose_threshold(decision, probabilities, labels))
+    assert chosen.sum() == max(1, int(alerts * 5))
+    tied = np.round(probabilities, 2)
+    assert (
+        tied >= np.float32(choose_threshold(Decision(by="alert_budget", alerts_per_1000_rows=40), tied, labels))
+    ).sum() <= 200
+
+
+def test_a_budget_needs_no_labels_but_rows_that_differ() -> None:
+    decision = Decision(by="alert_budget", alerts_per_1000_rows=5)
+    assert choose_threshold(decision, np.array([0.1, 0.7, 0.2]), np.ones(3)) == 0.7
+    with pytest.raises(DataRejectedError, match=r"300 of 300 rows held out share .* \(needed: 1 at most, 5 alerts per"):
+        choose_threshold(decision, np.full(300, 0.5), np.zeros(300))
+    with pytest.raises(ValidationError, match="by is alert_budget, so give alerts_per_1000_rows"):
+        Decision(by="alert_budget")
+
+
+def test_a_budget_holds_rows_out_and_is_carried_in_the_model(tmp_path: Path) -> None:
+    training = {"early_stopping": None, "decision": {"by": "alert_budget", "alerts_per_1000_rows": 100}}
+    found = project("binary").train(tmp_path, training=training)
+    assert found["validation_rows"] == 90
+    assert read_spec(tmp_path / "model").decision_threshold == found["decision_threshold"] != 0.5
+    assert "alert_budget, 100 of 1,000 rows" in (tmp_path / "report.html").read_text()
+
+
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 def test_an_exported_model_is_calibrated_and_carries_its_threshold(tmp_path: Path, method: str) -> None:
     made = project("binary")
