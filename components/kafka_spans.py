@@ -116,6 +116,44 @@ def resolve(source: str, window: str) -> list[OffsetRange]:
     return found
 
 
+def before(source: str, ranges: Sequence[OffsetRange], length: timedelta) -> list[OffsetRange]:
+    """Finds the messages that were written up to some time before the first of some ranges.
+
+    Args:
+        source: as of `resolve`.
+        ranges: as `resolve` found them.
+        length: how far back.
+
+    Raises:
+        InputError: the broker refuses.
+        UnavailableError: no broker answers.
+    """
+    servers, topic = split_source(source)
+    numbers = partitions(servers, topic)
+    with _consumer(servers) as consumer:
+        held = {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
+            for number in numbers
+        }
+        written = [_written(consumer, topic, one) for one in ranges]
+        first = datetime.fromtimestamp(min(written) / 1000, UTC)
+        starts = {one.partition: one.start for one in ranges}
+        # Of a partition without messages in the window, those before it.
+        found = _between(consumer, topic, held, first - length, first)
+    found = [OffsetRange(one.partition, one.start, starts.get(one.partition, one.end)) for one in found]
+    return [one for one in found if one.end > one.start]
+
+
+def _written(consumer: Consumer, topic: str, of: OffsetRange) -> int:
+    """Gives when the first message of a range was written, in milliseconds since 1970."""
+    consumer.assign([TopicPartition(topic, of.partition, of.start)])
+    message = consumer.poll(_SECONDS)
+    if message is None or message.error():
+        says = message.error().str() if message is not None else "no message came"
+        raise UnavailableError(f"topic '{topic}' gives nothing from offset {of.partition}:{of.start} on: {says}")
+    return int(message.timestamp()[1])
+
+
 def read(source: str, of: OffsetRange) -> Iterator[list[Message]]:
     """Reads messages that are committed, some at a time, in their order.
 

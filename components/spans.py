@@ -112,6 +112,50 @@ def overlapping(source: str, start: datetime, end: datetime, later: int = 0) -> 
     return [file for file in files if _ordinal(file.span, unit) in inside], absent
 
 
+def before(source: str, files: Sequence[SpanFile], length: timedelta) -> tuple[list[SpanFile], list[str]]:
+    """Lists the files of a source that lie up to some time before a window, or between its parts.
+
+    Args:
+        source: as of `resolve`.
+        files: those of the window, as `resolve` found them.
+        length: how far back. Spans that are numbers tell no time: of these, all that are lower.
+
+    Returns:
+        The files in the order of their spans, none where names tell no span; and the spans that are not there, from
+        the first one of the source on.
+
+    Raises:
+        InputError: the source makes no sense, or the storage refuses.
+        DataRejectedError: the messages of a topic were deleted.
+        UnavailableError: the storage does not answer.
+    """
+    if source.startswith(KAFKA):
+        return _topic_before(source, files, length), []
+    pattern = _Pattern(source)
+    unit = pattern.unit
+    if unit is None:
+        return [], []
+    inside = {_ordinal(file.span, unit) for file in files}
+    there = [(_ordinal(file.span, unit), file) for file in pattern.files()]
+    first = min(ordinal for ordinal, _ in there)
+    if unit == _NUMBER:
+        return [file for ordinal, file in there if ordinal < max(inside) and ordinal not in inside], []
+    wanted: set[int] = set()
+    for ordinal in inside:
+        start = _moment_at(ordinal, unit)
+        try:
+            earliest = _ordinal_of(start - length, unit)
+        except OverflowError:
+            earliest = first
+        wanted.update(range(max(earliest, first), ordinal))
+    wanted -= inside
+    absent = sorted(wanted - {ordinal for ordinal, _ in there})
+    return (
+        [file for ordinal, file in there if ordinal in wanted],
+        [_text(_moment_at(ordinal, unit), unit) for ordinal in absent],
+    )
+
+
 def pinned_window(files: Sequence[SpanFile]) -> str:
     """Gives the window that holds exactly these files' spans, e.g. 2013-01..2013-09, or all where they have none.
 
@@ -183,6 +227,14 @@ def _of_topic(source: str, window: str) -> list[SpanFile]:
     return [
         SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in kafka_spans.resolve(source, window)
     ]
+
+
+def _topic_before(source: str, files: Sequence[SpanFile], length: timedelta) -> list[SpanFile]:
+    from components import kafka_spans
+
+    ranges = [one for file in files for one in kafka_spans.ranges_of(file.version)]
+    found = kafka_spans.before(source, ranges, length)
+    return [SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in found]
 
 
 class _Pattern:

@@ -22,6 +22,7 @@ def batch_prediction(
     serving_environment: str = "SERVING",
     schema: str = "",
     data_digest: str = "",
+    window_features: dict = {},  # noqa: B006  (compiled to a constant)
     prediction_columns: list = [],  # noqa: B006  (compiled to a constant)
     challengers: dict = {},  # noqa: B006  (compiled to a constant)
     reasons: int = 0,
@@ -43,6 +44,7 @@ def batch_prediction(
         serving_environment: of the schema, in which there is no label.
         schema: curated TFMD schema in text format; empty: the published model's.
         data_digest: of what the source held at submission.
+        window_features: section `window_features`; empty: there is none.
         prediction_columns: raw columns kept beside each prediction; empty: all.
         challengers: URIs of versions that predict the same rows, by name.
         reasons: features named for each of the top rows.
@@ -52,7 +54,12 @@ def batch_prediction(
     """
     with dsl.ExitHandler(report_at_the_end(prices)):
         ingested = ingest_data(
-            data=data, task=task, schema=schema, data_digest=data_digest, serving_environment=serving_environment
+            data=data,
+            task=task,
+            schema=schema,
+            data_digest=data_digest,
+            serving_environment=serving_environment,
+            window_features=window_features,
         )
         examples = ingested.outputs["examples"]
         _, data_passed = check_data(examples, task, validation, schema, production_model)

@@ -61,9 +61,12 @@ def prepare_data(
     data_digest: Any,
     production_model: Any,
     analysis_cache: Any,
+    window_features: Any,
 ) -> Prepared:
     """Puts the stages from `ingest_data` to `transform_data` into a pipeline; arguments as of `training`."""
-    ingested = ingest_data(data=data, task=task, schema=schema, data_digest=data_digest)
+    ingested = ingest_data(
+        data=data, task=task, schema=schema, data_digest=data_digest, window_features=window_features
+    )
     examples = ingested.outputs["examples"]
     validated, data_passed = check_data(examples, task, validation, schema, production_model)
     transformed = transform_data(

@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from components.errors import InputError
 from components.schema import Schema, columns, parse_schema
 from components.settings import HashSplit, Project, evaluation_faults
+from components.window_features.columns import schema_faults
 from pipelines.reference import leaves
 
 # An argument of a task is one argument of a process, which Linux bounds at 128 KiB.
@@ -299,3 +300,5 @@ def _disagreements(settings: Project, schema: Schema) -> Iterator[tuple[Location
     budget = settings.evaluation.alert_budget
     if budget and budget.time:
         yield from unknown(("evaluation", "alert_budget", "time"), budget.time)
+    if settings.window_features:
+        yield from schema_faults(settings.window_features, known)

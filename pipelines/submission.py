@@ -12,7 +12,7 @@ from components.errors import InputError
 from components.model_store import ModelStore
 from components.prediction_log.windows import parse_window, scheduled_window
 from components.settings import Section
-from components.spans import listing_digest, pin_data, pinned_window, resolve
+from components.spans import SpanFile, before, listing_digest, pin_data, pinned_window, resolve
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
@@ -21,7 +21,7 @@ SECTIONS = (
     *("data", "task", "validation", "features", "tuning", "training"),
     *("evaluation", "explanation", "serving", "publication", "prices"),
 )
-
+_OPTIONAL = ("window_features",)
 
 PRODUCTION = "production"
 """What batch.model says of the version that is in production when a run starts."""
@@ -65,7 +65,9 @@ def prepare(
     settings = project.settings
     source, store_uri = project.resolve(settings.data.source), project.resolve(settings.publication.store)
     files = resolve(source, settings.data.window)
-    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in SECTIONS}
+    earlier = _earlier(project, source, files)
+    sections = (*SECTIONS, *_OPTIONAL) if settings.window_features else SECTIONS
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in sections}
     arguments["tuning"] = _section(settings.selection)
     arguments["data"] = pin_data(arguments["data"] | {"source": source}, files)
     if settings.data.kafka.format.schema_file:
@@ -77,12 +79,12 @@ def prepare(
         "schema": project.schema_text,
         "user_module": project.user_module,
         "prediction_columns": project.prediction_columns,
-        "data_digest": listing_digest(files),
+        "data_digest": listing_digest([*files, *earlier]),
         "analysis_cache": analysis_cache,
     }
     arguments["inputs_digest"] = digest_of({**arguments, "code": compiled.code_digest()})
     arguments["config"] = {
-        "pipeline": {name: arguments[name] for name in SECTIONS},
+        "pipeline": {name: arguments[name] for name in sections},
         "code": {
             "version": images.VERSION,
             "digest": compiled.code_digest(),
@@ -95,7 +97,8 @@ def prepare(
     arguments |= {"deployment": _section(settings.deployment), "deployment_target": settings.deployment.target}
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
     arguments["parts"] = [f"{number}/{settings.tuning.parallel}" for number in range(1, settings.tuning.parallel + 1)]
-    return Submission(arguments, window, [file.uri for file in files], store_uri, arguments["inputs_digest"])
+    read = [file.uri for file in (*files, *earlier)]
+    return Submission(arguments, window, read, store_uri, arguments["inputs_digest"])
 
 
 def prepare_monitoring(
@@ -167,7 +170,9 @@ def prepare_batch(project: LoadedProject) -> Submission:
     files = resolve(source, settings.data.window)
     window = pinned_window(files)
     target = project.resolve(batch.output.target)
-    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in BATCH_SECTIONS}
+    earlier = _earlier(project, source, files)
+    sections = (*BATCH_SECTIONS, *_OPTIONAL) if settings.window_features else BATCH_SECTIONS
+    arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in sections}
     arguments["data"] |= {"source": source, "window": window}
     arguments["batch"]["output"] |= {"target": target}
     # What is not kept cannot be written; the key tells which row it is.
@@ -176,7 +181,7 @@ def prepare_batch(project: LoadedProject) -> Submission:
         "name": settings.name,
         "schema": project.schema_text,
         "serving_environment": settings.validation.serving_environment,
-        "data_digest": listing_digest(files),
+        "data_digest": listing_digest([*files, *earlier]),
         "production_model": model,
         "challengers": {name: _version_uri(store, *version) for name, version in versions.items()},
         "prediction_columns": list(kept) if batch.columns else [],
@@ -188,7 +193,13 @@ def prepare_batch(project: LoadedProject) -> Submission:
     inputs = digest_of({**arguments, "code": compiled.code_digest()})
     models = [model, *arguments["challengers"].values()]
     local = str(Path(target.removeprefix("sqlite://")).parent) if target.startswith("sqlite:") else target
-    return Submission(arguments, window, [*(file.uri for file in files), *models], local, inputs)
+    return Submission(arguments, window, [*(file.uri for file in (*files, *earlier)), *models], local, inputs)
+
+
+def _earlier(project: LoadedProject, source: str, files: list[SpanFile]) -> list[SpanFile]:
+    """Lists what window features look back into."""
+    windows = project.settings.window_features
+    return before(source, files, windows.look_back)[0] if windows else []
 
 
 def _version_uri(store: ModelStore, version: str, setting: str) -> str:

@@ -32,6 +32,7 @@ def training(
     deployment: dict = {},  # noqa: B006  (compiled to a constant)
     deployment_target: str = "local",
     schema: str = "",
+    window_features: dict = {},  # noqa: B006  (compiled to a constant)
     user_module: str = "",
     prediction_columns: list = [],  # noqa: B006  (compiled to a constant)
     data_digest: str = "",
@@ -58,6 +59,7 @@ def training(
         deployment: section `deployment`.
         deployment_target: its `target`; a condition cannot look into a section.
         schema: curated TFMD schema in text format; empty: inferred.
+        window_features: section `window_features`; empty: there is none.
         user_module: source of the user's module; empty: none.
         prediction_columns: raw columns kept beside each prediction of the model in production.
         data_digest: of what the source held at submission.
@@ -67,7 +69,16 @@ def training(
     """
     with dsl.ExitHandler(report_at_the_end(prices)):
         prepared = prepare_data(
-            data, task, validation, features, schema, user_module, data_digest, production_model, analysis_cache
+            data,
+            task,
+            validation,
+            features,
+            schema,
+            user_module,
+            data_digest,
+            production_model,
+            analysis_cache,
+            window_features,
         )
         in_production = (
             predict_batch(examples=prepared.examples, model_uri=production_model, keep_columns=prediction_columns)

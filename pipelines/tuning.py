@@ -18,6 +18,7 @@ def tuning(
     analysis_cache: str,
     parts: list,
     schema: str = "",
+    window_features: dict = {},  # noqa: B006  (compiled to a constant)
     user_module: str = "",
     data_digest: str = "",
     production_model: str = "",
@@ -35,13 +36,23 @@ def tuning(
         analysis_cache: URI under which trials and analysis results are kept.
         parts: of the trials, e.g. [1/2, 2/2]: each is a pod.
         schema: curated TFMD schema in text format; empty: inferred.
+        window_features: section `window_features`; empty: there is none.
         user_module: source of the user's module; empty: none.
         data_digest: of what the source held at submission.
         production_model: URI of the version in production; empty: none.
     """
     with dsl.ExitHandler(report_at_the_end(prices)):
         prepared = prepare_data(
-            data, task, validation, features, schema, user_module, data_digest, production_model, analysis_cache
+            data,
+            task,
+            validation,
+            features,
+            schema,
+            user_module,
+            data_digest,
+            production_model,
+            analysis_cache,
+            window_features,
         )
         with dsl.ParallelFor(parts, name="parts") as part:
             # Not cached: another number of parts, or a trial that failed by chance, is no other input.

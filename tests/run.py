@@ -60,6 +60,7 @@ SUITES = (
         BASE,
         (
             "tests/shared",
+            "tests/window_features",
             "tests/ingest_data",
             "tests/publish_model",
             "tests/deploy_model",

@@ -13,6 +13,7 @@ def ingest_data(
     schema: str = "",
     data_digest: str = "",
     serving_environment: str = "",
+    window_features: dict = {},
 ):
     """Reads one window of spans, checks their structure and splits the rows.
 
@@ -24,12 +25,14 @@ def ingest_data(
         data_digest: digest of what the source held at submission; it only makes KFP's cache see new data.
         serving_environment: given, e.g. SERVING: the rows are only to be predicted. Neither the label nor columns that
             the schema keeps out of this environment are read, and all rows are one split.
+        window_features: section `window_features` of pipeline.yaml; empty: there is none.
     """
     from components.ingest_data.ingestion import ingest
-    from components.settings import Data, Task
+    from components.settings import Data, Task, WindowFeatures
     from components.stage import stage
 
     with stage("ingest_data"):
         sections = Data.model_validate(data), Task.model_validate(task)
-        manifest = ingest(*sections, schema, examples.path, serving_environment)
+        windows = WindowFeatures.model_validate(window_features) if window_features else None
+        manifest = ingest(*sections, schema, examples.path, serving_environment, windows)
         examples.metadata.update(manifest.splits, digest=manifest.digest, spans=", ".join(manifest.spans))

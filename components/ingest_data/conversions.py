@@ -5,6 +5,9 @@ import pyarrow.compute as pc
 
 from components.schema import Column
 
+MILLISECONDS_FROM = 100_000_000_000
+"""Larger numbers are milliseconds since 1970, smaller ones seconds: as seconds, this is the year 5138."""
+
 _EXACT_IN_FLOAT64 = 2**53
 _ZONE = r"([Zz]|[+-]\d{2}(:?\d{2})?)$"
 _CLOCK_BEFORE_ZONE = ":"
@@ -77,6 +80,22 @@ def unix_seconds(array: pa.Array) -> pa.Array:
         naive = array.cast(pa.timestamp(array.type.unit))
         return pc.floor_temporal(naive, unit="second").cast(pa.timestamp("s")).cast(pa.int64())
     return _integers(array)
+
+
+def unix_milliseconds(array: pa.Array) -> pa.Array:
+    """Converts times (ISO 8601 text, UTC where no zone is said; numbers of seconds or of milliseconds) to int64.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value is no time.
+    """
+    if _is_text(array.type):
+        array = _times_from_text(array)
+    if pa.types.is_timestamp(array.type):
+        return pc.floor_temporal(array, unit="millisecond").cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    numbers = _integers(array)
+    is_seconds = pc.less(pc.abs(numbers), MILLISECONDS_FROM)
+    # What is not chosen may overflow.
+    return pc.if_else(is_seconds, pc.multiply(numbers, 1000), numbers)
 
 
 def _convert(array: pa.Array, column: Column) -> pa.Array:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,20 +19,29 @@ from components.ingest_data.labels import LabelValues, LeakSample
 from components.ingest_data.parts import PartWriter
 from components.ingest_data.readers import Reader
 from components.ingest_data.splits import EVAL, TRAIN, assignment, describe
-from components.ingest_data.structure import Structure, check_structure
-from components.schema import columns, format_schema, parse_schema
-from components.settings import Data, Task
+from components.ingest_data.structure import Structure, check_earlier, check_structure
+from components.ingest_data.windows import WindowedRows, check_windows, feature_types
+from components.schema import Column, columns, format_schema, parse_schema
+from components.settings import Data, Task, WindowFeatures
 from components.spans import SpanFile
 
 if TYPE_CHECKING:
     from components.ingest_data.topics import TopicReader
 
 _SECONDS_BETWEEN_LINES = 2.0
+_SHOWN = 5
 _LAYOUT = 1
 """Of the dataset; part of its digest."""
 
 
-def ingest(data: Data, task: Task, schema_text: str, output: str, serving_environment: str = "") -> Manifest:
+def ingest(
+    data: Data,
+    task: Task,
+    schema_text: str,
+    output: str,
+    serving_environment: str = "",
+    windows: WindowFeatures | None = None,
+) -> Manifest:
     """Reads one window of a source, checks its structure and splits the rows.
 
     Args:
@@ -41,6 +50,7 @@ def ingest(data: Data, task: Task, schema_text: str, output: str, serving_enviro
         schema_text: TFMD schema in text format; empty: columns and types are those of the first file.
         output: directory of the dataset; it appears whole or not at all.
         serving_environment: of rows that are only to be predicted; empty: rows to learn from.
+        windows: features to compute of the rows and of those before the window.
 
     Returns:
         What the dataset holds; it is also written into it.
@@ -56,16 +66,23 @@ def ingest(data: Data, task: Task, schema_text: str, output: str, serving_enviro
     reader = _topic_reader(data) if is_topic else Reader(data)
     to_learn = not serving_environment
     known = columns(schema, serving_environment) if schema else {}
-    structure = check_structure(reader, files, task, known, to_learn)
+    if windows and schema:
+        check_windows(windows, columns(schema))
+    structure = check_structure(reader, files, task, known, to_learn, windows)
+    earlier = _before(data.source, files, windows) if windows else []
+    if windows:
+        check_earlier(reader, earlier, structure, windows.inputs)
     of_spans = f" of {spans.pinned_window(files)}" if files[0].span or is_topic else ""
     what, size = ("partition", _counted(sum(f.size for f in files), "offset")) if is_topic else ("file", _size(files))
     _print(f"{_counted(len(files), what)}{of_spans}, {size}: the structure is right")
     if structure.dropped:
         _print(f"not in the schema, left out: {', '.join(structure.dropped)}")
     with whole(output) as folder:
-        rows = _Rows(data, task, structure, folder, to_learn)
-        sources = rows.read(reader, files)
+        rows = _Rows(data, task, structure, folder, to_learn, windows)
+        sources, seen = rows.read(reader, files, earlier)
         digest = _digest(sources, data, format_schema(schema) if schema else "", serving_environment)
+        if windows:
+            digest = _windows_digest(digest, windows, seen)
         manifest = Manifest(splits=rows.counts, digest=digest, files=sources)
         write_manifest(folder, manifest)
     total = sum(manifest.splits.values())
@@ -80,11 +97,36 @@ def _topic_reader(data: Data) -> "TopicReader":
     return TopicReader(data)
 
 
+def _before(source: str, files: Sequence[SpanFile], windows: WindowFeatures) -> list[SpanFile]:
+    """Finds what holds the events that the first rows' window features see."""
+    found, absent = spans.before(source, files, windows.look_back)
+    if found:
+        first, last = found[0].span, found[-1].span
+        _print(
+            f"window features look back into {_counted(len(found), 'file')}{f', {first} to {last}' if first else ''}"
+        )
+    if absent:
+        _print(
+            f"warning: {_counted(len(absent), 'span')} that window features look back into not there: "
+            f"{', '.join(absent[:_SHOWN])}{', …' if len(absent) > _SHOWN else ''}; they count as without events"
+        )
+    return found
+
+
 class _Rows:
     """The rows on their way from the files into the splits."""
 
-    def __init__(self, data: Data, task: Task, structure: Structure, folder: Path, to_learn: bool) -> None:
+    def __init__(
+        self,
+        data: Data,
+        task: Task,
+        structure: Structure,
+        folder: Path,
+        to_learn: bool,
+        windows: WindowFeatures | None,
+    ) -> None:
         self._data = data
+        self._windows = windows
         self._columns = structure.columns
         self._kept = structure.kept
         self._is_eval = assignment(data.split, structure.columns) if to_learn else None
@@ -96,13 +138,36 @@ class _Rows:
         self._labels = {split: LabelValues(split, task) for split in self._splits if to_learn}
         self.counts: dict[str, int] = {}
 
-    def read(self, reader: "Reader | TopicReader", files: Sequence[SpanFile]) -> list[SourceFile]:
-        """Reads all files into the splits, and checks what only all rows can tell."""
+    def read(
+        self, reader: "Reader | TopicReader", files: Sequence[SpanFile], earlier: Sequence[SpanFile]
+    ) -> tuple[list[SourceFile], list[SourceFile]]:
+        """Reads all files into the splits, and checks what only all rows can tell.
+
+        Args:
+            reader: of the files.
+            files: of the window.
+            earlier: what window features look back into.
+
+        Returns:
+            What was read of the window, and what before it.
+        """
         types = {column.name: column.type for column in self._columns}
+        types |= feature_types(self._windows) if self._windows else {}
         schema = pa.schema([(name, types[name]) for name in self._kept])
         with contextlib.ExitStack() as stack:
             writers = {split: stack.enter_context(PartWriter(self._folder / split, schema)) for split in self._splits}
-            sources = self._read_files(reader, files, writers)
+
+            def divide(batch: pa.RecordBatch) -> None:
+                self._split(batch, writers)
+
+            if self._windows:
+                windowed = stack.enter_context(WindowedRows(self._windows, self._columns))
+                seen = self._read_files(reader, earlier, windowed.add_earlier, windowed.inputs)
+                sources = self._read_files(reader, files, windowed.add, self._columns)
+                for batch in windowed.batches():
+                    divide(batch)
+            else:
+                seen, sources = [], self._read_files(reader, files, divide, self._columns)
         self.counts = {split: writer.rows for split, writer in writers.items()}
         for split, count in self.counts.items():
             if not count:  # check_structure has refused a window without rows
@@ -117,10 +182,14 @@ class _Rows:
         self._keys.check([writer.path for writer in writers.values()])
         for warning in self._leaks.warnings() if self._labels else ():
             _print(f"warning: {warning}")
-        return sources
+        return sources, seen
 
     def _read_files(
-        self, reader: "Reader | TopicReader", files: Sequence[SpanFile], writers: dict[str, PartWriter]
+        self,
+        reader: "Reader | TopicReader",
+        files: Sequence[SpanFile],
+        take: Callable[[pa.RecordBatch], None],
+        columns: list[Column],
     ) -> list[SourceFile]:
         sources = []
         total = 0
@@ -128,8 +197,8 @@ class _Rows:
         for number, file in enumerate(files, 1):
             rows = 0
             with reader.local_copy(file) as (path, digest):
-                for batch in reader.batches(file, path, self._columns):
-                    self._split(batch, writers)
+                for batch in reader.batches(file, path, columns):
+                    take(batch)
                     rows += batch.num_rows
                     if time.monotonic() - last_line > _SECONDS_BETWEEN_LINES:
                         _print(f"reading file {number} of {len(files)}: {total + rows:,} rows so far")
@@ -162,6 +231,12 @@ def _digest(sources: Sequence[SourceFile], data: Data, schema: str, serving_envi
     }
     if serving_environment:
         decisive |= {"serving_environment": serving_environment}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _windows_digest(digest: str, windows: WindowFeatures, seen: Sequence[SourceFile]) -> str:
+    """Gives a digest that also changes with window features, and with what they look back into."""
+    decisive = [digest, windows.model_dump(mode="json", exclude={"lateness"}), [source.digest for source in seen]]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from components.errors import DataRejectedError, InputError
 from components.ingest_data.conversions import column_of, fits
 from components.ingest_data.readers import Reader, Shape, type_name
 from components.schema import Column
-from components.settings import Data, HashSplit, Task
+from components.settings import Data, HashSplit, Task, WindowFeatures
 from components.spans import SpanFile
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Structure:
     columns: list[Column]
     """All that are read, in the order in which they are written."""
     kept: list[str]
-    """Those that are written: the rest only decides the split."""
+    """Those that are written, and window features; the rest only decides the split or what these are."""
     dropped: list[str]
     """Columns of the first file that the schema does not know."""
 
@@ -39,6 +39,7 @@ def check_structure(
     task: Task,
     schema: dict[str, Column],
     to_learn: bool = True,
+    windows: WindowFeatures | None = None,
 ) -> Structure:
     """Reads the headers and footers of all files and compares them with the schema.
 
@@ -48,6 +49,7 @@ def check_structure(
         task: whose label, if it has one, must be among the columns.
         schema: columns by name; empty: they and their types are those of the first file.
         to_learn: from the rows, which need a label and are split; else the label is left out.
+        windows: features that are computed of the rows, and not read.
 
     Raises:
         DataRejectedError: an unreadable file, no rows, a duplicate or missing column, a wrong type.
@@ -58,10 +60,25 @@ def check_structure(
     for shape in shapes:
         _check_unique(shape)
     _check_rows(shapes)
-    structure = _structure(reader, files[0], shapes[0], task, schema, to_learn)
+    structure = _structure(reader, files[0], shapes[0], task, schema, to_learn, windows)
     for shape in shapes:
         _check_columns(shape, structure.columns)
     return structure
+
+
+def check_earlier(
+    reader: "Reader | TopicReader", files: Sequence[SpanFile], structure: Structure, names: Sequence[str]
+) -> None:
+    """Reads the headers and footers of files before the window, and compares some columns with the window's.
+
+    Raises:
+        DataRejectedError: an unreadable file, a duplicate or missing column, a wrong type.
+    """
+    columns = [column for column in structure.columns if column.name in names]
+    with ThreadPoolExecutor(_CONCURRENT_FILES) as pool:
+        for shape in pool.map(reader.shape, files):
+            _check_unique(shape)
+            _check_columns(shape, columns)
 
 
 def split_columns(data: Data) -> list[str]:
@@ -85,10 +102,21 @@ def _structure(
     task: Task,
     schema: dict[str, Column],
     to_learn: bool,
+    windows: WindowFeatures | None,
 ) -> Structure:
     data = reader.data
     splitting = split_columns(data) if to_learn else []
-    named = {"task.label": task.labels if to_learn else [], "data.key": data.key, "data.split": splitting}
+    computed = windows.names if windows else []
+    # Which of them are columns of the dataset, the schema tells, if there is one.
+    features = [name for name in computed if not schema or name in schema]
+    schema = {name: column for name, column in schema.items() if name not in computed}
+    _check_not_given(computed, first)
+    named = {
+        "task.label": task.labels if to_learn else [],
+        "data.key": data.key,
+        "data.split": splitting,
+        "window_features": windows.inputs if windows else [],
+    }
     for setting, names in named.items():
         for name in names:
             _check_name(setting, name, schema, first)
@@ -96,12 +124,21 @@ def _structure(
         schema = {name: column for name, column in schema.items() if name != task.label}
     if not schema:
         names = [name for name in first.names if to_learn or name != task.label]
-        return Structure(_inferred(reader, first_file, names), names, [n for n in first.names if n not in names])
+        dropped = [name for name in first.names if name not in names]
+        return Structure(_inferred(reader, first_file, names), [*names, *features], dropped)
     extra = [name for name in first.names if name not in schema]
-    needed = [name for name in extra if name in data.key or name in splitting]
+    needed = [name for name in extra if name in {*data.key, *splitting, *named["window_features"]}]
     columns = [*schema.values(), *(_inferred(reader, first_file, needed) if needed else [])]
     kept = [column.name for column in columns if column.name in schema or column.name in data.key]
-    return Structure(columns, kept, [name for name in extra if name not in kept])
+    return Structure(columns, [*kept, *features], [name for name in extra if name not in kept])
+
+
+def _check_not_given(computed: Iterable[str], first: Shape) -> None:
+    for name in computed:
+        if name in first.names:
+            raise InputError(
+                f"window_features: '{name}' is a column of '{first.uri}' already; give the feature another name"
+            )
 
 
 def _inferred(reader: "Reader | TopicReader", file: SpanFile, names: Sequence[str]) -> list[Column]:

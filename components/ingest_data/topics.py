@@ -89,7 +89,7 @@ class TopicReader:
 
     def _fetch(self, file: SpanFile) -> Iterator[Path]:
         (of,) = ranges_of(file.version)
-        folder = Path(self._folder.name) / str(of.partition)
+        folder = Path(self._folder.name) / f"{of.partition}-{of.start}"
         folder.mkdir()
         rows: list[dict[str, Any]] = []
         number = 0

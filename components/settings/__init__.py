@@ -114,3 +114,4 @@ from components.settings.tuning import (
     each_count,
     with_hyperparameters,
 )
+from components.settings.window_features import COLUMN_AGGREGATES, Duration, WindowFeature, WindowFeatures

@@ -20,6 +20,7 @@ from components.settings.stream import Stream
 from components.settings.task import Task, Validation
 from components.settings.training import Training
 from components.settings.tuning import SELECTION_METRICS, Tuning, default_candidates, each_count
+from components.settings.window_features import WindowFeatures
 
 
 class Project(Section):
@@ -33,6 +34,8 @@ class Project(Section):
     out for review."""
     task: Task
     validation: Validation = Validation()
+    window_features: WindowFeatures | None = None
+    """Computed before all else; then columns like others."""
     features: Features = Features()
     user_module: str | None = None
     """Python file, from the project's folder, with `preprocessing_fn(inputs)` or
@@ -80,6 +83,8 @@ class Project(Section):
                 f"{', '.join(SELECTION_METRICS[task.type])}",
             )
         yield from self._faults_of_decision()
+        if self.window_features:
+            yield from self.window_features.faults(task.label)
         if not task.is_unsupervised:
             return
         if task.type == "anomaly_detection" and not task.label and (len(tuning.candidates) > 1 or tuning.trials):

@@ -30,6 +30,7 @@ def pin_inputs(
     publication: dict,  # type: ignore[type-arg]
     name: str,
     settings_digest: str,
+    window_features: dict = {},  # type: ignore[type-arg]  # noqa: B006  (compiled to a constant)
 ) -> NamedTuple(  # type: ignore[valid-type]
     "Pinned", [("data", dict), ("data_digest", str), ("inputs_digest", str), ("production_model", str)]
 ):
@@ -40,6 +41,7 @@ def pin_inputs(
         publication: section `publication` of pipeline.yaml.
         name: of the model.
         settings_digest: of everything else that decides the result.
+        window_features: section `window_features` of pipeline.yaml; empty: there is none.
 
     Returns:
         What `submit` would have put into the arguments.
@@ -48,12 +50,17 @@ def pin_inputs(
     from collections import namedtuple
 
     from components.model_store import ModelStore
-    from components.spans import listing_digest, pin_data, resolve
+    from components.settings import WindowFeatures
+    from components.spans import before, listing_digest, pin_data, resolve
     from components.stage import stage
 
     with stage("pin_inputs"):
         files = resolve(data["source"], data["window"])
-        pinned, digest = pin_data(data, files), listing_digest(files)
+        read = files
+        if window_features:
+            windows = WindowFeatures.model_validate(window_features)
+            read = [*files, *before(data["source"], files, windows.look_back)[0]]
+        pinned, digest = pin_data(data, files), listing_digest(read)
         window = pinned["window"]
         inputs = hashlib.sha256(f"{settings_digest} {window} {digest}".encode()).hexdigest()
         store = ModelStore(publication["store"], name)
@@ -106,7 +113,10 @@ def pinning(text: str, pinned_names: Collection[str] = PINNED) -> str:
         "cachingOptions": {},
         "componentRef": {"name": f"comp-{_TASK}"},
         "inputs": {
-            "parameters": {name: {"componentInputParameter": name} for name in ("data", "publication", "name", DIGEST)}
+            "parameters": {
+                name: {"componentInputParameter": name}
+                for name in ("data", "publication", "name", "window_features", DIGEST)
+            }
         },
         "taskInfo": {"name": _TASK},
     }

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.artifacts import Manifest, split_files
 from components.ingest_data.ingestion import ingest
-from components.settings import Data, Task
+from components.settings import Data, Task, WindowFeatures
 from components.stage import stage
 
 SCHEMA = """
@@ -55,7 +55,9 @@ class Source:
         pq.write_table(arrow_table(table, types or {}), path)
         return path
 
-    def ingest(self, task: Row | None = None, environment: str = "", **data: Any) -> Manifest:
+    def ingest(
+        self, task: Row | None = None, environment: str = "", windows: Row | None = None, **data: Any
+    ) -> Manifest:
         settings = {
             "source": str(self.folder / "flights-{YYYY}-{MM}.csv"),
             "split": {"by": "hash", "key": ["id"]},
@@ -63,7 +65,8 @@ class Source:
         }
         label = {"type": "binary", "label": "late", **(task or {})}
         sections = Data.model_validate(settings), Task.model_validate(label)
-        return ingest(*sections, self.schema, str(self.output), environment)
+        features = WindowFeatures.model_validate(windows) if windows else None
+        return ingest(*sections, self.schema, str(self.output), environment, features)
 
     def run(self, task: Row | None = None, environment: str = "", **data: Any) -> Manifest:
         """Ingests as the component does: a failure is a line on stderr and an exit code."""

@@ -97,6 +97,10 @@ def test_a_bad_override_says_so(folder: Path, override: str) -> None:
         load_project(folder, [override])
 
 
+def windowed(features: str, key: str = "[customer]") -> str:
+    return f"window_features:\n  {{time: visited, key: {key},\n  features: [{features}]}}\nfeatures:"
+
+
 # What was changed in the valid file, into what, and the one line that comes of it.
 # ruff: noqa: E501
 FAULTS = [
@@ -132,6 +136,18 @@ FAULTS = [
     ("type: binary\n  label: bought", "type: anomaly_detection\ntuning: {candidates: [{kind: isolation_forest}, {kind: autoencoder}]}", "10:10: tuning: without a label nothing tells which anomaly detector is better"),
     ("type: binary\n  label: bought", "type: anomaly_detection\ntuning: {trials: 3}", "10:10: tuning: without a label nothing tells"),
     ("  label: bought", "  label: bought\nmodel: {kind: k_means, clusters: 1}", "11:24: model.clusters: input should be greater than or equal to 2 (got: 1)"),
+    ("features:", windowed("{name: n, of: count, window: 1 fortnight}"), "13:35: window_features.features[0].window: string should match"),
+    ("features:", windowed("{name: n, of: median, window: 1 day}"), "13:24: window_features.features[0].of: 'median' is not one of"),
+    ("features:", windowed("{name: n, of: sum, window: 1 day}"), "13:14: window_features.features[0]: sum is of a column's values; add `column`"),
+    ("features:", windowed("{name: n, of: count, column: price, window: 1 day}"), "13:14: window_features.features[0]: count is of events"),
+    ("features:", windowed("{name: n, of: count, window: 1 day}, {name: n, of: count, window: 2 days}"), "11:1: window_features: 2 features are called 'n'"),
+    ("features:", windowed("{name: city, of: count, key: [city], window: 1 day}"), "11:1: window_features: feature 'city' is called like a column"),
+    ("features:", windowed("{name: n, of: count, window: 1 day}", key="[]"), "11:1: window_features: feature 'n' has no key"),
+    ("features:", windowed("{name: n, of: sum, column: bought, window: 1 day}"), "13:33: window_features.features[0].column: the label 'bought' is not known when"),
+    ("features:", windowed("{name: n, of: sum, column: prize, window: 1 day}"), "13:33: window_features.features[0].column: column 'prize' is not in the schema; did you mean 'price'?"),
+    ("features:", windowed("{name: n, of: sum, column: city, window: 1 day}"), "13:33: window_features.features[0].column: column 'city' holds text, of which there is no sum"),
+    ("features:", windowed("{name: n, of: count, window: 1 day}", key="[price]"), "12:25: window_features.key[0]: column 'price' is FLOAT, and a key is INT or BYTES"),
+    ("features:", windowed("{name: n, of: count, window: 1 day}"), "13:15: window feature 'n' is not in the schema; add feature { name: \"n\" type: INT }"),
     ("label: bought", "label: bougt", "10:3: column 'bougt' is not in the schema; did you mean 'bought'?"),
     ("[price]", "[prize]", "13:17: column 'prize' is not in the schema; did you mean 'price'?"),
     ("[price]", "[price, bought]", "13:24: the label 'bought' cannot be a feature"),
