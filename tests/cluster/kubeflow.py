@@ -276,6 +276,12 @@ def executes(pod: dict[str, Any]) -> str:
     return task if last == "executor" else ""
 
 
+def main_ran(pod: dict[str, Any]) -> tuple[float, float]:
+    """Gives when the program of a pod that is over began and ended."""
+    ended = _main(pod)["terminated"]
+    return _moment(ended["startedAt"]), _moment(ended["finishedAt"])
+
+
 def _node(pod: dict[str, Any]) -> list[str]:
     """Gives the path of a pod in its workflow."""
     node = str(pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"])
