@@ -34,6 +34,7 @@ RULES = (
         (
             *("**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.pyi", "**/*.h", "**/*.hpp", "**/*.a"),
             *("pyarrow/include", "pyarrow/src"),
+            "numpy/f2py",  # compiles Fortran
             # Copies under the names that a linker looks for; what is loaded is `.so.<version>`.
             *("pyarrow/libarrow_python*.so", "pyarrow/libarrow_python*.so.*.*.*"),
         ),
@@ -46,6 +47,17 @@ RULES = (
             *("pyarrow/libarrow_s3.so*", "pyarrow/_s3fs*.so"),
         ),
     ),
+    Rule(
+        "clients of schema registries (components/event_formats.py asks by itself), and test clients, of Kafka's package",
+        tuple(f"confluent_kafka/{part}" for part in ("schema_registry", "avro", "kafkatest")),
+    ),
+    Rule(
+        "interfaces of Kubernetes that are not settled: we call none",
+        tuple(
+            f"lightkube/{part}/*_v[0-9]{kind}[0-9].py" for part in ("models", "resources") for kind in ("alpha", "beta")
+        ),
+    ),
+    Rule("lists of installed files: only what installs packages reads them", ("*.dist-info/RECORD",)),
     Rule(
         "descriptions of the AWS services that s3fs never calls: it needs S3, and STS and SSO to sign in",
         ("botocore/data/*",),

@@ -47,6 +47,7 @@ SUITES = (
             "tests/evaluate_model",
             "tests/explain_model",
             "tests/tune_model",
+            "tests/write_predictions",
         ),
     ),
     Suite(
@@ -68,7 +69,6 @@ SUITES = (
             "tests/report_run",
             "tests/respond_to_verdict",
             "tests/gate",
-            "tests/write_predictions",
         ),
     ),
     Suite("tfdv", TFDV, ("tests/validate_data", "tests/monitor_model")),

@@ -7,7 +7,7 @@ from kfp import dsl
 from components import images
 
 
-@dsl.component(base_image=images.BASE, install_kfp_package=False)
+@dsl.component(base_image=images.TENSORFLOW, install_kfp_package=False)
 def write_predictions(
     predictions: dsl.Input[dsl.Dataset],
     name: str,

@@ -1,4 +1,4 @@
-"""Predictions in buckets and tables. Needs: the venv twin of the base image; storage servers, PostgreSQL."""
+"""Predictions in buckets and tables. Needs: the venv twin of the tensorflow image; storage servers, PostgreSQL."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Predictions in files: formats, spans, partitions, what surrounds them. Needs: the venv twin of the base image."""
+"""Predictions in files: formats, spans, partitions, what surrounds them.
+
+Needs: the venv twin of the tensorflow image.
+"""
 
 import gzip
 import json
