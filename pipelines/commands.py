@@ -245,7 +245,7 @@ def _run_here(project: str, text: str, prepared: "Submission", here: Here) -> "O
                 images_of(text),
                 name,
                 reads=prepared.files,
-                writes=[prepared.store],
+                writes=prepared.writes,
                 network=here.network,
                 variables=_from_environment(here.variables),
             )
@@ -309,6 +309,8 @@ def _print_outcome(name: str, outcome: "Outcome") -> None:
             lines.append((_LABELS.get(record.stage, record.stage), reason))
         if record.parameters.get("uri"):
             lines.append((_PLACES.get(record.stage, "uri"), str(record.parameters["uri"])))
+        if record.parameters.get("registries"):
+            lines.append(("registry", str(record.parameters["registries"])))
     report = outcome.folder / "report" / "index.html"
     lines += [("report", str(report))] if report.is_file() else []
     lines += [("log", failed.log)] if failed else []

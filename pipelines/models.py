@@ -103,7 +103,8 @@ def promote(
 ) -> None:
     """Put a version into production."""
     opened = _open(project, store, name)
-    _print_promotion(opened, opened.promote(version), as_json)
+    promotion = opened.promote(version)
+    _print_promotion(opened, promotion, _tell(project, opened, promotion), as_json)
 
 
 @app.command()
@@ -116,7 +117,8 @@ def rollback(
 ) -> None:
     """Put the version before the current one back into production."""
     opened = _open(project, store, name)
-    _print_promotion(opened, opened.rollback(to), as_json)
+    promotion = opened.rollback(to)
+    _print_promotion(opened, promotion, _tell(project, opened, promotion), as_json)
 
 
 @app.command()
@@ -134,13 +136,12 @@ def export(
 
     Doing it again changes nothing.
     """
-    from pipelines.registries.entry import entry_of
-    from pipelines.registries.kubeflow import KubeflowRegistry
-    from pipelines.registries.mlflow import MlflowRegistry
+    from components.registries.entry import entry_of
+    from components.registries.telling import KINDS
 
     opened = _open(project, store, name)
     versions = opened.versions() if every else [opened.card(version).version]
-    registry = MlflowRegistry(uri) if to == "mlflow" else KubeflowRegistry(uri)
+    registry = KINDS[to](uri)
     for one in versions:
         done = registry.export(entry_of(opened, one), opened.latest())
         if as_json:
@@ -196,11 +197,21 @@ def _cell(value: Any) -> str:
     return text.replace("[", r"\[")
 
 
-def _print_promotion(store: ModelStore, promotion: Promotion, as_json: bool) -> None:
+def _tell(project: Path | None, store: ModelStore, promotion: Promotion) -> list[str]:
+    """Tells the project's model registries what is in production now."""
+    if project is None:
+        return []
+    from components.registries.telling import tell
+
+    return tell(load_project(project).settings.publication.registries, store, promotion.version)
+
+
+def _print_promotion(store: ModelStore, promotion: Promotion, told: list[str], as_json: bool) -> None:
     if as_json:
-        _print_json(promotion.model_dump(mode="json"))
-    else:
-        _out.print(f"in production: {store.uri_of(promotion.version)}", markup=False)
+        _print_json({**promotion.model_dump(mode="json"), "registries": told})
+        return
+    for line in (f"in production: {store.uri_of(promotion.version)}", *told):
+        _out.print(line, markup=False)
 
 
 def _print_json(value: Any) -> None:

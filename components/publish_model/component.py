@@ -20,8 +20,8 @@ def publish_model(
     run_name: str,
     inputs_digest: str = "",
     production_model: str = "",
-) -> NamedTuple("Outputs", [("uri", str), ("version", str)]):
-    """Copies a model into the model store under an immutable version, with its card and lineage.
+) -> NamedTuple("Outputs", [("uri", str), ("version", str), ("registries", str)]):
+    """Copies a model into the model store under an immutable version, and tells model registries of it.
 
     Args:
         model: the model that passed the gate.
@@ -37,13 +37,16 @@ def publish_model(
         production_model: URI of the model that was in production when the run started; empty: none.
 
     Returns:
-        uri: of the version in the store. version: its name.
+        uri: of the version in the store. version: its name. registries: which ones were told, or why not.
     """
+    from components.model_store import ModelStore
     from components.publish_model.publication import publish
+    from components.registries.telling import tell
     from components.settings import Publication
     from components.stage import stage
 
     with stage("publish_model"):
+        section = Publication.model_validate(publication)
         published = publish(
             model.path,
             examples.path,
@@ -52,9 +55,10 @@ def publish_model(
             evaluation_result.path,
             name,
             config,
-            Publication.model_validate(publication),
+            section,
             run_name,
             inputs_digest,
             production_model,
         )
-        return (published.uri, published.version)
+        told = tell(section.registries, ModelStore(section.store, name), published.version)
+        return (published.uri, published.version, "; ".join(told))

@@ -185,7 +185,7 @@ def _lineage(records: list[StageRecord]) -> list[Link]:
     training = {
         ("Transform", "transform_data"): _texts(_artifact_metadata(records, "transform_data", "transformed"), "digest"),
         ("Model", "train_model"): _model_digest(_uri(records, "train_model", "trained")),
-        ("Published", "publish_model"): _texts(parameters, "version", "uri"),
+        ("Published", "publish_model"): _texts(parameters, "version", "uri", "registries"),
     }
     facts |= {("Predictions", "write_predictions"): _texts(written.parameters, "uri")} if written else training
     done = {record.stage for record in records if record.state in _DONE}

@@ -94,13 +94,12 @@ from components.settings.monitoring import (
     Response,
     Rule,
     Secret,
-    ServerUrl,
     SlackReceiver,
     WebhookReceiver,
 )
 from components.settings.project import Project
-from components.settings.publication import Prices, Publication, Retention
-from components.settings.section import Fraction, Name, Section, Severity
+from components.settings.publication import Prices, Publication, Registries, Retention
+from components.settings.section import Fraction, Name, Section, ServerUrl, Severity
 from components.settings.serving import Canary, Deployment, Golden, Percent, Resources, Serving
 from components.settings.stream import Stream, Topic
 from components.settings.task import UNSUPERVISED, Comparison, Comparisons, Task, TaskType, Validation

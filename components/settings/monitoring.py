@@ -6,12 +6,9 @@ from pydantic import Field, PositiveInt, model_validator
 
 from components.settings.data import WINDOW_PATTERN
 from components.settings.evaluation import Bootstrap, MetricName
-from components.settings.section import Name, Section
+from components.settings.section import Name, Section, ServerUrl
 
 Period = Literal["hour", "day", "week", "month"]
-
-ServerUrl = Annotated[str, Field(pattern=r"^$|^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
-"""Without user and password, which come from the environment."""
 
 Rule = Literal["ignore", "watch", "retrain", "page"]
 

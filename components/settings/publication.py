@@ -4,7 +4,16 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from components.settings.section import Name, Section
+from components.settings.section import Name, Section, ServerUrl
+
+
+class Registries(Section):
+    """Model registries that are told of each published model; how to log in comes from the environment."""
+
+    mlflow: ServerUrl = ""
+    """URL of MLflow's tracking server; empty: it is not told."""
+    kubeflow: ServerUrl = ""
+    """URL of Kubeflow's Model Registry; empty: it is not told."""
 
 
 class Publication(Section):
@@ -16,6 +25,9 @@ class Publication(Section):
     """For the model card."""
     owner: str = ""
     """For the model card."""
+    registries: Registries = Registries()
+    """Who is told, once a model is in the store. One that fails fails no run: the report says so, and how to tell it
+    later."""
 
 
 class Retention(Section):

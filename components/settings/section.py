@@ -8,6 +8,9 @@ Name = Annotated[str, Field(min_length=1)]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+ServerUrl = Annotated[str, Field(pattern=r"^$|^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+"""Without user and password, which come from the environment."""
+
 Severity = Literal["error", "warn", "ignore"]
 
 

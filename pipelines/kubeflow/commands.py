@@ -330,6 +330,7 @@ def _print_outcome(outcome: Outcome) -> None:
     lines = [("cause", outcome.text)] if outcome.text else []
     lines += list(outcome.reasons.items())
     lines += [("model", outcome.model)] if outcome.model else []
+    lines += [("registry", outcome.registries)] if outcome.registries else []
     lines += [("written", outcome.predictions)] if outcome.predictions else []
     lines.append(("run", outcome.run.id))
     if outcome.cause:

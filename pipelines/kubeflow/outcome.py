@@ -53,15 +53,20 @@ class Outcome:
     @property
     def model(self) -> str:
         """URI of the model that was published; empty: none, or nobody knows any more."""
-        return self._uri(_PUBLISHES)
+        return self._output(_PUBLISHES, "uri")
+
+    @property
+    def registries(self) -> str:
+        """Which model registries were told of it, or why not; empty: none is configured, or nobody knows any more."""
+        return self._output(_PUBLISHES, "registries")
 
     @property
     def predictions(self) -> str:
         """Where predictions were written; empty: nowhere, or nobody knows any more."""
-        return self._uri(_WRITES)
+        return self._output(_WRITES, "uri")
 
-    def _uri(self, stage: str) -> str:
-        found = (str(r.parameters["uri"]) for r in self.records if r.stage == stage and r.parameters.get("uri"))
+    def _output(self, stage: str, name: str) -> str:
+        found = (str(r.parameters[name]) for r in self.records if r.stage == stage and r.parameters.get(name))
         return next(found, "")
 
     @property
@@ -95,6 +100,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "verdict": outcome.verdict,
         "cause": outcome.text,
         "model": outcome.model,
+        "registries": outcome.registries,
         "predictions": outcome.predictions,
         "exit_code": outcome.exit_code if outcome.run.is_over else None,
         "stages": [
@@ -119,6 +125,7 @@ def to_markdown(outcome: Outcome) -> str:
         lines += [f"> {_escaped(outcome.text)}", ""]
     lines += [f"- **{label}**: {_escaped(reason)}" for label, reason in outcome.reasons.items()]
     lines += [f"- **model**: `{outcome.model}`"] if outcome.model else []
+    lines += [f"- **registries**: {_escaped(outcome.registries)}"] if outcome.registries else []
     lines += [f"- **predictions**: `{outcome.predictions}`"] if outcome.predictions else []
     lines += [f"- **{name}**: {_escaped(value)}" for name, value in outcome.run.tags.items()]
     lines += [f"- **run**: `{outcome.run.id}`", "", "| | stage | time | |", "|---|---|---:|---|"]

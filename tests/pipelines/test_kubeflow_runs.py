@@ -111,11 +111,15 @@ def test_the_stages_of_a_run_come_as_lines_and_as_json(cli: Cli, kubeflow: Kubef
 def test_a_published_model_is_named(cli: Cli, kubeflow: Kubeflow) -> None:
     run = put_run(kubeflow, "SUCCEEDED", *INGESTED, *task("publish-model", 10))
     uri = "s3://models/flights/versions/v0001-1a2b3c4d"
-    output = json.dumps({"parameterValues": {"uri": uri, "version": "v0001-1a2b3c4d"}}, indent=2)
+    output = json.dumps(
+        {"parameterValues": {"uri": uri, "version": "v0001-1a2b3c4d", "registries": "mlflow was told: URL"}}, indent=2
+    )
     kubeflow.logs[pod_of(kubeflow.manifests[run], "publish-model")] = (
         f"I0101 10:00:00.0 1 x.go:1] ExecutorOutput: {output}\n"
     )
-    assert f"model    {uri}" in cli("wait", run)[1]
+    printed = cli("wait", run)[1]
+    assert f"model    {uri}" in printed
+    assert "registry mlflow was told: URL" in printed
     assert json.loads(cli("status", run, "--json")[1])["model"] == uri
 
 

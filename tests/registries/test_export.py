@@ -16,9 +16,9 @@ import httpx2
 import pytest
 
 from components.model_store import ModelStore
+from components.registries.entry import Entry, entry_of
+from components.registries.mlflow import MlflowRegistry
 from pipelines.environments import ROOT
-from pipelines.registries.entry import Entry, entry_of
-from pipelines.registries.mlflow import MlflowRegistry
 from tests.publish_model.blessed import NAME, bless, publish_blessed
 from tests.registries import servers
 from tests.servers import free_port
@@ -245,11 +245,11 @@ def test_nobody_there_is_told_of(store: ModelStore, to: str) -> None:
 def test_what_is_no_url_is_refused(store: ModelStore, url: str) -> None:
     ended = export(store, "mlflow", url)
     assert ended.returncode == 2
-    assert "--uri" in ended.stderr
+    assert "of MLflow" in ended.stderr
     assert "sesame" not in ended.stderr
 
 
 def test_the_other_registry_is_told_apart(store: ModelStore, mlflow_url: str) -> None:
     ended = export(store, "kubeflow", mlflow_url)
     assert ended.returncode == 2
-    assert "is not Kubeflow's Model Registry; check --uri" in ended.stderr
+    assert "is not Kubeflow's Model Registry; check its URL" in ended.stderr

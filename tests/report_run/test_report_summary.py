@@ -88,7 +88,9 @@ def passed(tmp_path: Path) -> Path:
         record(tmp_path, task, index)
     judged = {"verdict": "pass", "reason": "auc 0.7123 ≥ 0.66"}
     record(tmp_path, "evaluate-model", 5, parameters=judged)
-    record(tmp_path, "publish-model", 6, parameters={"version": "v0003-1a2b3c4d", "uri": "/m/shop/v0003-1a2b3c4d"})
+    told = {"registries": "mlflow was not told: it is away; later: python -m pipelines models export"}
+    version = {"version": "v0003-1a2b3c4d", "uri": "/m/shop/v0003-1a2b3c4d"}
+    record(tmp_path, "publish-model", 6, parameters=version | told)
     record(tmp_path, "report-run", 7, "running", ended=None)
     return tmp_path
 
@@ -110,6 +112,7 @@ def test_a_passed_run_is_told_from_data_to_model(passed: Path) -> None:
         "da7ada7ada7a",
         SPEC.weights_digest[:12],
         "version v0003-1a2b3c4d",
+        "registries mlflow was not told: it is away; later: python -m pipelines models export",
         "0 of 7",
     ):
         assert words in page.text

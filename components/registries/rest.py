@@ -1,7 +1,8 @@
 """Requests to a registry: JSON over HTTP, with errors that say what to do."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -33,13 +34,31 @@ class Rest:
         try:
             parsed = httpx2.URL(url)
         except httpx2.InvalidURL as error:
-            raise InputError(f"--uri '{url}': {error}; give the URL of {title}, e.g. https://host:port") from error
+            raise InputError(f"'{url}': {error}; give the URL of {title}, e.g. https://host:port") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise InputError(f"--uri '{url}' is no http(s) URL; give that of {title}, e.g. https://host:port")
+            raise InputError(f"'{url}' is no http(s) URL; give that of {title}, e.g. https://host:port")
         if parsed.userinfo:
-            raise InputError(f"--uri has a user or password in it; take them out, and set {variables}_USERNAME and …")
+            raise InputError(
+                f"the URL of {title} has a user or password in it; take them out, and set {variables}_USERNAME and "
+                f"{variables}_PASSWORD"
+            )
         self.url, self._title, self._variables = url.rstrip("/"), title, variables
         self._client = httpx2.Client(headers=authorization(variables), timeout=_SECONDS)
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Turns an answer that lacks what its interface promises into an error that says so.
+
+        Raises:
+            InputError: it does.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self._title} at '{self.url}' answers otherwise than its interface says ({type(error).__name__}: "
+                f"{error}); check its URL and its version"
+            ) from error
 
     def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Json | None:
         """Reads something; None: it is not there.
@@ -68,7 +87,7 @@ class Rest:
         """
         answer = self._send(method, path, json=dict(body))
         if answer is None:
-            raise InputError(f"{self._title} at '{self.url}' has no {path}; check --to and --uri, and its version")
+            raise InputError(f"{self._title} at '{self.url}' has no {path}; check its URL, its kind and its version")
         return self._json(answer, path)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx2.Response | None:
@@ -77,7 +96,7 @@ class Rest:
         except httpx2.TransportError as error:
             why = f"{type(error).__name__}: {error}"
             raise UnavailableError(
-                f"{self._title} at '{self.url}' does not answer ({why}); check --uri and that it runs"
+                f"{self._title} at '{self.url}' does not answer ({why}); check its URL and that it runs"
             ) from error
         if answer.status_code == 404:
             self._json(answer, path)
@@ -106,7 +125,7 @@ class Rest:
         if not isinstance(content, dict):
             raise InputError(
                 f"'{self.url}{path}' answers with {answer.status_code} and no JSON, so it is not {self._title}; "
-                "check --uri"
+                "check its URL"
             )
         return content
 

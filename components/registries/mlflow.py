@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.errors import InputError
-from pipelines.registries.entry import PREFIX, Entry, Exported
-from pipelines.registries.rest import Json, Rest
+from components.registries.entry import PREFIX, Entry, Exported
+from components.registries.rest import Json, Rest
 
 VARIABLES = "MLFLOW_TRACKING"
 """As MLflow's own client has them: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
@@ -40,13 +40,14 @@ class MlflowRegistry:
             UnavailableError: it does not answer.
         """
         changes: list[str] = []
-        model = self._model(entry, changes)
-        found = self._find(entry.name, entry.version)
-        if found is None:
-            found = self._create(entry, changes)
-        self._update_tags(entry, found, changes)
-        self._update_alias(entry, model, production, changes)
-        return Exported(f"{self._rest.url}/#/models/{entry.name}/versions/{found['version']}", changes)
+        with self._rest.understanding():
+            model = self._model(entry, changes)
+            found = self._find(entry.name, entry.version)
+            if found is None:
+                found = self._create(entry, changes)
+            self._update_tags(entry, found, changes)
+            self._update_alias(entry, model, production, changes)
+            return Exported(f"{self._rest.url}/#/models/{entry.name}/versions/{found['version']}", changes)
 
     def _model(self, entry: Entry, changes: list[str]) -> Json:
         found = self._rest.get(f"{_API}/registered-models/get", {"name": entry.name})

@@ -7,8 +7,8 @@ that exporting again changes nothing.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipelines.registries.entry import PREFIX, Entry, Exported
-from pipelines.registries.rest import Json, Rest
+from components.registries.entry import PREFIX, Entry, Exported
+from components.registries.rest import Json, Rest
 
 VARIABLES = "LOCKGATE_MODEL_REGISTRY"
 STAGE = f"{PREFIX}stage"
@@ -36,10 +36,11 @@ class KubeflowRegistry:
             UnavailableError: it does not answer.
         """
         changes: list[str] = []
-        model = self._model(entry, changes)
-        version = self._version(entry, model, production, changes)
-        self._artifact(entry, version, changes)
-        self._move_stage(model, production, changes)
+        with self._rest.understanding():
+            model = self._model(entry, changes)
+            version = self._version(entry, model, production, changes)
+            self._artifact(entry, version, changes)
+            self._move_stage(model, production, changes)
         return Exported(f"{self._rest.url}{_API}/model_versions/{version}", changes)
 
     def _model(self, entry: Entry, changes: list[str]) -> str:
