@@ -23,6 +23,7 @@ _FORMATS = {4: ("year", "%Y"), 7: ("month", "%Y-%m"), 10: ("day", "%Y-%m-%d"), 1
 _SECONDS = 30.0
 _SILENCE_SECONDS = 60.0
 _MESSAGES = 10_000
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,7 @@ def resolve(source: str, window: str) -> list[OffsetRange]:
     servers, topic = split_source(source)
     numbers = partitions(servers, topic)
     with _consumer(servers) as consumer:
-        held = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
-            for number in numbers
-        }
+        held = _held(consumer, topic, numbers)
         if window.startswith("offsets "):
             found = ranges_of(window)
             _require_held(source, found, held)
@@ -131,10 +129,7 @@ def before(source: str, ranges: Sequence[OffsetRange], length: timedelta) -> lis
     servers, topic = split_source(source)
     numbers = partitions(servers, topic)
     with _consumer(servers) as consumer:
-        held = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
-            for number in numbers
-        }
+        held = _held(consumer, topic, numbers)
         written = [_written(consumer, topic, one) for one in ranges]
         first = datetime.fromtimestamp(min(written) / 1000, UTC)
         starts = {one.partition: one.start for one in ranges}
@@ -152,6 +147,45 @@ def _written(consumer: Consumer, topic: str, of: OffsetRange) -> int:
         says = message.error().str() if message is not None else "no message came"
         raise UnavailableError(f"topic '{topic}' gives nothing from offset {of.partition}:{of.start} on: {says}")
     return int(message.timestamp()[1])
+
+
+def periods(source: str, first: str, last: str, before: int = 0) -> list[str]:
+    """Lists the hours, days, months or years from one to another, each of which must hold messages.
+
+    Args:
+        source: the topic.
+        first: e.g. 2013-01, a month.
+        last: as `first`, of the same length.
+        before: so many more periods, before the first.
+
+    Raises:
+        InputError: these are no times, or the broker refuses.
+        DataRejectedError: a period holds no message, or messages of the first were deleted.
+        UnavailableError: no broker answers.
+    """
+    (start, _), (newest, _) = _period(first), _period(last)
+    if len(first) != len(last) or newest < start:
+        raise InputError(f"from '{first}' to '{last}': write both as hours, days, months or years, the earlier first")
+    unit, form = _FORMATS[len(first)]
+    moments = [_moved(start, unit, -before)]
+    while moments[-1] <= newest:
+        moments.append(_moved(moments[-1], unit, 1))
+    names = [moment.strftime(form) for moment in moments[:-1]]
+    servers, topic = split_source(source)
+    numbers = partitions(servers, topic)
+    with _consumer(servers) as consumer:
+        held = _held(consumer, topic, numbers)
+        places = [_offsets(consumer, topic, held, moment) for moment in moments]
+        empty = [name for name, lower, upper in zip(names, places, places[1:], strict=False) if lower == upper]
+        if empty:
+            shown = ", ".join(empty[:_SHOWN]) + (", …" if len(empty) > _SHOWN else "")
+            raise DataRejectedError(
+                f"'{source}' holds no message in {len(empty)} of {len(names)} {unit}s: {shown}; supply them or leave "
+                "them out"
+            )
+        found = [OffsetRange(number, places[0][number], places[1][number]) for number in numbers]
+        _require_old_enough(consumer, source, names[0], topic, found, held, moments[0])
+    return names
 
 
 def read(source: str, of: OffsetRange) -> Iterator[list[Message]]:
@@ -211,19 +245,28 @@ def _newest(servers: str, topic: str, numbers: Sequence[int]) -> datetime | None
     return None if newest is None else datetime.fromtimestamp(newest / 1000, UTC)
 
 
+def _held(consumer: Consumer, topic: str, numbers: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Gives by partition the first offset that is there, and the one behind the last."""
+    return {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS) for number in numbers
+    }
+
+
+def _offsets(consumer: Consumer, topic: str, held: dict[int, tuple[int, int]], moment: datetime) -> dict[int, int]:
+    """Gives by partition the first offset that was written at a moment or later."""
+    milliseconds = int(moment.timestamp() * 1000)
+    asked = [TopicPartition(topic, number, milliseconds) for number in held]
+    # A negative one: no message is that young.
+    return {
+        place.partition: place.offset if place.offset >= 0 else held[place.partition][1]
+        for place in consumer.offsets_for_times(asked, timeout=_SECONDS)
+    }
+
+
 def _between(
     consumer: Consumer, topic: str, held: dict[int, tuple[int, int]], start: datetime, end: datetime
 ) -> list[OffsetRange]:
-    def offsets(moment: datetime) -> dict[int, int]:
-        milliseconds = int(moment.timestamp() * 1000)
-        asked = [TopicPartition(topic, number, milliseconds) for number in held]
-        # A negative one: no message is that young.
-        return {
-            place.partition: place.offset if place.offset >= 0 else held[place.partition][1]
-            for place in consumer.offsets_for_times(asked, timeout=_SECONDS)
-        }
-
-    starts, ends = offsets(start), offsets(end)
+    starts, ends = (_offsets(consumer, topic, held, moment) for moment in (start, end))
     return [OffsetRange(number, starts[number], ends[number]) for number in held]
 
 

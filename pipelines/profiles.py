@@ -27,6 +27,28 @@ SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_T
 DATABASE = "lockgate-database"
 """Secret with user and password of the database that predictions go into; optional."""
 DATABASE_VARIABLES = ("PGUSER", "PGPASSWORD")
+KAFKA = "lockgate-kafka"
+"""Secret with how to log in at Kafka, and at the registry of its schemas; optional. It is the stream's, too."""
+KAFKA_FOLDER = f"/var/run/secrets/{KAFKA}"
+"""Where its keys are files, too: LOCKGATE_KAFKA_SSL_CA_LOCATION names one."""
+KAFKA_VARIABLES = (
+    *(f"LOCKGATE_KAFKA_{name}" for name in ("SECURITY_PROTOCOL", "SSL_ENDPOINT_IDENTIFICATION_ALGORITHM")),
+    *(f"LOCKGATE_KAFKA_SASL_{name}" for name in ("MECHANISM", "USERNAME", "PASSWORD")),
+    *(
+        f"LOCKGATE_KAFKA_SASL_OAUTHBEARER_{name}"
+        for name in ("METHOD", "CLIENT_ID", "CLIENT_SECRET", "SCOPE", "TOKEN_ENDPOINT_URL")
+    ),
+    *(f"LOCKGATE_KAFKA_SSL_{name}_{form}" for name in ("CA", "CERTIFICATE", "KEY") for form in ("LOCATION", "PEM")),
+    "LOCKGATE_KAFKA_SSL_KEY_PASSWORD",
+    *(f"LOCKGATE_SCHEMA_REGISTRY_{name}" for name in ("USERNAME", "PASSWORD")),
+)
+REGISTRIES = "lockgate-registries"
+"""Secret with how to log in at model registries; optional."""
+REGISTRIES_VARIABLES = tuple(
+    f"{server}_{name}"
+    for server in ("MLFLOW_TRACKING", "LOCKGATE_MODEL_REGISTRY")
+    for name in ("USERNAME", "PASSWORD", "TOKEN")
+)
 VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "GOOGLE_APPLICATION_CREDENTIALS")
 
 _USE_STORAGE = frozenset(
@@ -35,7 +57,16 @@ _USE_STORAGE = frozenset(
         *("monitor_model", "respond_to_verdict", "write_predictions"),
     }
 )
-_USES_DATABASE = "write_predictions"
+_LOG_IN: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "ingest_data": ((KAFKA, KAFKA_VARIABLES),),
+    "respond_to_verdict": ((KAFKA, KAFKA_VARIABLES),),  # it finds the window that training reads
+    "write_predictions": ((DATABASE, DATABASE_VARIABLES),),
+    "monitor_model": ((MONITORING, MONITORING_VARIABLES),),
+    "publish_model": ((REGISTRIES, REGISTRIES_VARIABLES),),
+}
+"""Secrets whose keys are variables of a stage, by its name."""
+_FILES = {"ingest_data": {KAFKA: KAFKA_FOLDER}, "respond_to_verdict": {KAFKA: KAFKA_FOLDER, NOTIFY: NOTIFY_FOLDER}}
+"""Secrets whose keys are files of a stage, and where, by its name."""
 
 
 def _profile(cpu: str, cpu_limit: str, memory: str, memory_limit: str, hours: int) -> StageProfile:
@@ -140,14 +171,11 @@ def _every_pod(stage: str) -> dict[str, Any]:
             "secretAsVolume": [_optional("secret", mountPath=STORAGE_FOLDER)],
             "configMapAsEnv": [_optional("configMap", keyToEnv=variables)],
         }
-    if stage == _USES_DATABASE:
-        keys = [{"envVar": name, "secretKey": name} for name in DATABASE_VARIABLES]
-        pod["secretAsEnv"] += [_optional("secret", DATABASE, keyToEnv=keys)]
-    if stage == "monitor_model":
-        keys = [{"envVar": name, "secretKey": name} for name in MONITORING_VARIABLES]
-        pod["secretAsEnv"] += [_optional("secret", MONITORING, keyToEnv=keys)]
-    if stage == "respond_to_verdict":
-        pod["secretAsVolume"] = [*pod["secretAsVolume"], _optional("secret", NOTIFY, mountPath=NOTIFY_FOLDER)]
+    for secret, names in _LOG_IN.get(stage, ()):
+        keys = [{"envVar": name, "secretKey": name} for name in names]
+        pod["secretAsEnv"] += [_optional("secret", secret, keyToEnv=keys)]
+    for secret, folder in _FILES.get(stage, {}).items():
+        pod["secretAsVolume"] += [_optional("secret", secret, mountPath=folder)]
     return pod
 
 

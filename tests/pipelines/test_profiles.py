@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from confluent_kafka import KafkaException, Producer
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from lightkube.utils.quantity import parse_quantity
 
+from components import kafka_clients
 from components.settings import Cluster, StageName, StageProfile
 from pipelines import compiled, profiles
 from pipelines.project import ProjectError, load_project
@@ -67,8 +69,44 @@ def test_credentials_are_references_that_may_be_absent_and_only_where_storage_is
     }
     for label in with_storage:
         for kind in ("secretAsEnv", "configMapAsEnv", "secretAsVolume"):
-            (reference,) = pods[label][kind]
-            assert reference["optional"] is True
+            assert all(reference["optional"] is True for reference in pods[label][kind])
+
+
+def _secrets(pod: dict, kind: str = "secretAsEnv") -> dict[str, dict]:
+    return {one["secretNameParameter"]["runtimeValue"]["constant"]: one for one in pod.get(kind, [])}
+
+
+def test_who_logs_in_somewhere_gets_what_that_takes_and_nobody_else() -> None:
+    _, pods = configured()
+    beyond = {label: set(_secrets(pod)) - {profiles.STORAGE} for label, pod in pods.items()}
+    assert {label: secrets for label, secrets in beyond.items() if secrets} == {
+        "exec-ingest-data": {profiles.KAFKA},
+        "exec-publish-model": {profiles.REGISTRIES},
+    }
+    kafka = {key["envVar"] for key in _secrets(pods["exec-ingest-data"])[profiles.KAFKA]["keyToEnv"]}
+    assert {"LOCKGATE_KAFKA_SASL_PASSWORD", "LOCKGATE_KAFKA_SSL_CA_LOCATION"} <= kafka
+    mounted = _secrets(pods["exec-ingest-data"], "secretAsVolume")
+    assert mounted[profiles.KAFKA]["mountPath"] == profiles.KAFKA_FOLDER
+    registries = {key["envVar"] for key in _secrets(pods["exec-publish-model"])[profiles.REGISTRIES]["keyToEnv"]}
+    assert {"MLFLOW_TRACKING_TOKEN", "LOCKGATE_MODEL_REGISTRY_PASSWORD"} <= registries
+
+
+def test_what_answers_verdicts_finds_windows_of_topics_too() -> None:
+    _, platform = yaml.safe_load_all(compiled.read("monitoring"))
+    pod = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-respond-to-verdict"]
+    assert _secrets(pod).keys() == {profiles.STORAGE, profiles.KAFKA}
+    assert _secrets(pod, "secretAsVolume").keys() == {profiles.STORAGE, profiles.KAFKA, profiles.NOTIFY}
+
+
+@pytest.mark.parametrize("variable", [name for name in profiles.KAFKA_VARIABLES if "KAFKA" in name])
+def test_every_variable_for_kafka_is_one_that_the_client_takes(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "x")
+    refused = ""
+    try:
+        Producer({**kafka_clients.properties("localhost:1"), "log_level": 0})
+    except KafkaException as error:  # of the value
+        refused = str(error)
+    assert "No such configuration property" not in refused
 
 
 def test_nothing_given_changes_nothing() -> None:

@@ -80,6 +80,22 @@ def test_its_pods_are_restricted_and_hold_no_secret(rendered: list[dict[str, Any
     assert [entry["name"] for entry in container["env"]] == ["LOCKGATE_INSTANCE"]
 
 
+def test_the_stream_reaches_a_store_in_the_cluster_where_an_overlay_says_so(tmp_path: Path) -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no `kubectl` on PATH")
+    manifests.kustomization(tmp_path, [], [COMPONENTS / "stream", COMPONENTS / "stream" / "store"])
+    objects = _render(tmp_path)
+    plain, store = sorted(
+        (one for one in objects if one["kind"] == "NetworkPolicy"), key=lambda one: str(one["metadata"]["name"])
+    )
+    assert store["metadata"]["namespace"] == plain["metadata"]["namespace"]
+    assert store["spec"]["podSelector"] == plain["spec"]["podSelector"]
+    assert store["spec"]["policyTypes"] == ["Egress"]
+    # The store of kind is reached as the predictors reach it.
+    fetch = yaml.safe_load((ROOT / "manifests" / "suite" / "overlays" / "kind" / "fetch-models.yaml").read_text())
+    assert store["spec"]["egress"] == fetch["spec"]["egress"]
+
+
 def test_every_alert_has_its_paragraph(rendered: list[dict[str, Any]]) -> None:
     text = (ROOT / "docs" / "streaming.md").read_text()
     (group,) = _one(rendered, "PrometheusRule")["spec"]["groups"]
