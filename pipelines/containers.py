@@ -7,6 +7,7 @@ kfp 2.17 removes a container before it asks how it ended, and takes a container 
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipelines.execution import Ended, Execute, Seam
 
 _RUN_LABEL = "lockgate.run"
 _NO_NETWORK = "none"
+_PATTERN = re.compile(r"[*?\[{]")
 _KILLED = 128  # a shell's and Docker's way to report a signal
 
 
@@ -45,7 +47,8 @@ class Containers:
         Args:
             images: that the tasks need.
             run_name: labels the containers.
-            reads: URIs of files; the folder that holds the local ones is mounted read-only, under its own path.
+            reads: URIs of files, or patterns; the folders that hold the local ones are mounted read-only, under their
+                own paths.
             writes: URIs of folders; local ones are made where they are not there, and mounted writable.
             network: a Docker network; `none`: no network.
             variables: environment of every task, e.g. credentials of a bucket.
@@ -61,7 +64,9 @@ class Containers:
         remote = next((uri for uri in (*reads, *writes) if is_remote(uri)), None)
         if remote and network == _NO_NETWORK:
             raise InputError(f"'{remote}' cannot be reached from a container without network; add --network bridge")
-        self._mounts = _mounts(_local(reads), _local(writes))
+        folders = mounted(reads, writes)
+        # A folder that is not there cannot be seen; the stage says what it misses.
+        self._mounts = [_mount(folder, writable) for folder, writable in folders.items() if writable or folder.is_dir()]
         with _client() as client:
             for image in dict.fromkeys(images):
                 try:
@@ -118,18 +123,50 @@ def _label(label: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in label.items()]
 
 
+def mounted(reads: Sequence[str], writes: Sequence[str]) -> dict[Path, bool]:
+    """Gives the folders that tasks see, and whether they may write there.
+
+    Each file's own folder is seen, not what several have in common, which may be all of the disk. What lies in a folder
+    that is seen as well is left out, unless it is the one that is writable.
+
+    Args:
+        reads: as of `Containers`; where a pattern stands for folders, too, the last folder before it is seen.
+        writes: as of `Containers`.
+
+    Raises:
+        InputError: a file lies in no folder.
+    """
+    writable = _outermost(_local(writes))
+    readable = _outermost([_fixed(path).parent for path in _local(reads)])
+    if Path("/") in (*readable, *writable):
+        raise InputError("containers cannot see all of '/'; put what lies there directly into a folder")
+    inside = [one for one in readable if not any(one.is_relative_to(other) for other in writable)]
+    return {**dict.fromkeys(inside, False), **dict.fromkeys(writable, True)}
+
+
 def _local(uris: Sequence[str]) -> list[Path]:
-    return [Path(uri.removeprefix("file://")) for uri in uris if not is_remote(uri)]
+    return [Path(os.path.normpath(uri.removeprefix("file://"))) for uri in uris if not is_remote(uri)]
 
 
-def _mounts(files: Sequence[Path], folders: Sequence[Path]) -> list[Mount]:
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    read = {Path(os.path.commonpath([file.parent for file in files]))} if files else set()
+def _fixed(pattern: Path) -> Path:
+    """Cuts a pattern behind its first part that stands for several names."""
+    names = pattern.parts
+    count = next((index for index, name in enumerate(names, 1) if _PATTERN.search(name)), len(names))
+    return Path(*names[:count])
+
+
+def _outermost(folders: Sequence[Path]) -> list[Path]:
     return [
-        *(Mount(str(path), str(path), type="bind", read_only=True) for path in read - set(folders)),
-        *(Mount(str(path), str(path), type="bind") for path in folders),
+        folder
+        for folder in dict.fromkeys(folders)
+        if not any(folder != other and folder.is_relative_to(other) for other in folders)
     ]
+
+
+def _mount(folder: Path, writable: bool) -> Mount:
+    if writable:
+        folder.mkdir(parents=True, exist_ok=True)
+    return Mount(str(folder), str(folder), type="bind", read_only=not writable)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 from components import images, storage
 from components.errors import InputError
 from components.model_store import ModelStore
+from components.monitoring_history import history_of
 from components.prediction_log.windows import parse_window, scheduled_window
 from components.settings import Section
 from components.spans import SpanFile, before, listing_digest, pin_data, pinned_window, resolve
@@ -36,9 +37,9 @@ class Submission:
     spans: str
     """The pinned window, for people."""
     files: list[str]
-    """URIs of what will be read."""
-    store: str
-    """Where the run writes: URI of the model store, or of where predictions go."""
+    """URIs of what will be read, or patterns of them."""
+    writes: list[str]
+    """URIs of the folders that the run writes into: the model store, or where predictions go, and the history."""
     inputs: str
     """Names everything that decides the result (hex)."""
 
@@ -98,7 +99,7 @@ def prepare(
     arguments["production_model"] = _production_model(ModelStore(store_uri, settings.name), arguments["inputs_digest"])
     arguments["parts"] = [f"{number}/{settings.tuning.parallel}" for number in range(1, settings.tuning.parallel + 1)]
     read = [file.uri for file in (*files, *earlier)]
-    return Submission(arguments, window, read, store_uri, arguments["inputs_digest"])
+    return Submission(arguments, window, read, [store_uri], arguments["inputs_digest"])
 
 
 def prepare_monitoring(
@@ -142,8 +143,10 @@ def prepare_monitoring(
         arguments["monitoring"]["response"] |= {"retrain": respond}
     arguments |= {"name": settings.name, "window": window, "retrain_on": "local" if here else "kubeflow"}
     inputs = digest_of({**arguments, "code": compiled.code_digest()})
-    places = [arguments["monitoring"]["log"]["source"], arguments["data"]["source"]]
-    return Submission(arguments, window or f"the last {monitoring.window}", places, store, inputs)
+    settled = arguments["monitoring"]
+    places = [settled["log"]["source"], settled["labels"]["source"], arguments["data"]["source"]]
+    writes = [store, history_of(settled["history"], store)]
+    return Submission(arguments, window or f"the last {monitoring.window}", list(filter(None, places)), writes, inputs)
 
 
 def rows_to_predict(project: LoadedProject) -> str:
@@ -193,7 +196,7 @@ def prepare_batch(project: LoadedProject) -> Submission:
     inputs = digest_of({**arguments, "code": compiled.code_digest()})
     models = [model, *arguments["challengers"].values()]
     local = str(Path(target.removeprefix("sqlite://")).parent) if target.startswith("sqlite:") else target
-    return Submission(arguments, window, [*(file.uri for file in (*files, *earlier)), *models], local, inputs)
+    return Submission(arguments, window, [*(file.uri for file in (*files, *earlier)), *models], [local], inputs)
 
 
 def _earlier(project: LoadedProject, source: str, files: list[SpanFile]) -> list[SpanFile]:

@@ -122,7 +122,7 @@ def test_batch_prediction_is_told_which_models_and_where(project: LoadedProject)
     arguments = prepared.arguments
     assert (arguments["production_model"], arguments["challengers"]) == (second.uri, {"old": first.uri})
     assert arguments["data"]["source"] == str(project.folder / "rows" / "{YYYY}.csv")
-    assert arguments["batch"]["output"]["target"] == prepared.store == str(project.folder / "predictions")
+    assert arguments["batch"]["output"]["target"] == prepared.writes[0] == str(project.folder / "predictions")
     assert arguments["prediction_columns"] == ["city"]
     assert arguments["top_rows"] == 0
     pinned = submission.prepare_batch(load_project(project.path, ["batch.model=1"]))
