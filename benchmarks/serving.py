@@ -5,6 +5,9 @@ nothing; the same with a model that calls the signature once a request; and our 
 At half load the client counts, too: this one takes most of a core, which the server has not then. With `vegeta` on PATH
 (github.com/tsenart/vegeta, Go) half load is also measured by it, at an even rate; and the no-op server's at half of its
 own, which shows what of the tail is the machine's.
+
+With --log it measures what the request log costs instead: two of our servers, one with a log of all requests, by
+turns under the load of all clients, so that a machine that changes meanwhile changes both.
 MODEL: a version's folder in a model store; default: the newest of examples/flights.
 """
 
@@ -53,6 +56,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", type=Path, default=newest)
     parser.add_argument("--role", choices=["noop", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--log", action="store_true", help="what the request log costs")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="that the medians are taken of")
     given = parser.parse_args()
@@ -60,6 +64,8 @@ def main() -> None:
         parser.error("no model: `make run` publishes one")
     if given.role:
         _serve_baseline(given.role, given.model, given.port)
+    elif given.log:
+        _measure_log(given.model, given.seconds, given.rounds)
     else:
         _measure(given.model, given.seconds, given.rounds)
 
@@ -120,6 +126,49 @@ def _measure(model: Path, seconds: float, rounds: int) -> None:
         ("ours, RSS when ready / at the end", f"{rss_ready:.0f} / {rss:.0f} MiB", "≤ 700 MiB"),
     ):
         print(f"| {what} | {value} | {target} |")
+
+
+def _measure_log(model: Path, seconds: float, rounds: int) -> None:
+    body = _body(model)
+    ports = {name: _free_port() for name in ("off", "on")}
+    urls = {name: f"http://127.0.0.1:{port}/v1/models/{NAME}:predict" for name, port in ports.items()}
+    latencies: dict[str, list[Latency]] = {name: [] for name in ports}
+    rates: dict[str, list[float]] = {name: [] for name in ports}
+    used: dict[str, list[float]] = {name: [] for name in ports}
+    with tempfile.TemporaryDirectory() as folder:
+        ours = [sys.executable, "-m", "components.predictor", "--model-dir", str(model), "--model-name", NAME]
+        commands = {name: [*ours, "--http-port", str(port), "--grpc-port", "0"] for name, port in ports.items()}
+        commands["on"] += ["--log-uri", folder]
+        with _running(commands["off"], ports["off"]) as (off, _), _running(commands["on"], ports["on"]) as (on, _):
+            processes = {"off": off, "on": on}
+            for turn in range(rounds):
+                for name in ("off", "on") if turn % 2 else ("on", "off"):
+                    before = sum(processes[name].cpu_times()[:2])
+                    latency, rate = asyncio.run(_closed(urls[name], body, CLIENTS, seconds))
+                    latencies[name].append(latency)
+                    rates[name].append(rate)
+                    # The first second, which warms up, is in the CPU time.
+                    used[name].append((sum(processes[name].cpu_times()[:2]) - before) / (rate * (seconds + 1)) * 1e6)
+            dropped = _metric(ports["on"], 'lockgate_request_log_rows_total{result="dropped"}')
+            written = _metric(ports["on"], 'lockgate_request_log_rows_total{result="written"}')
+    rate = {name: statistics.median(found) for name, found in rates.items()}
+    lost = statistics.median(1 - on / off for on, off in zip(rates["on"], rates["off"], strict=True))
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {rounds} rounds of {seconds:.0f} s\n")
+    print(f"| {CLIENTS} clients | log off | log on |\n|---|---|---|")
+    for what, cells in (
+        ("requests/s", [f"{one:,.0f}" for one in rate.values()]),
+        ("p50 / p99, ms", [f"{_median(one).p50:.1f} / {_median(one).p99:.1f}" for one in latencies.values()]),
+        ("CPU of the server, µs a request", [f"{statistics.median(one):,.0f}" for one in used.values()]),
+    ):
+        print(f"| {what} | {' | '.join(cells)} |")
+    print(f"\nthroughput lost: {lost:.1%} (the median of the rounds' own; allowed: 5 %)")
+    print(f"rows written {written:,.0f}, dropped {dropped:,.0f}")
+
+
+def _metric(port: int, sample: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        lines = response.read().decode().splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{sample} ")), 0.0)
 
 
 def _rows_of_vegeta(half: dict[str, Latency], rate: dict[str, float]) -> Iterator[tuple[str, str, str]]:
