@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from components.registries.entry import Entry, entry_of
 from components.registries.mlflow import MlflowRegistry
 from pipelines.environments import ROOT
 from tests.publish_model.blessed import NAME, bless, publish_blessed
-from tests.registries import servers
 from tests.servers import free_port
 
 LOCAL = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
@@ -42,31 +40,6 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> ModelStore:
         run = bless(tmp_path / weights, weights)
         publish_blessed(run, made.uri, name=made.name, config=config, production_model=parent)
     return made
-
-
-@pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        servers.mlflow_program()
-    except servers.MissingServerError as error:
-        pytest.skip(str(error))
-    with servers.mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def kubeflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        servers.kubeflow_programs()
-    except servers.MissingServerError as error:
-        pytest.skip(str(error))
-    with servers.kubeflow_server(tmp_path_factory.mktemp("kubeflow")) as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def export(store: ModelStore, to: str, url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -24,25 +24,9 @@ from components.settings import Publication, Registries
 from pipelines.environments import ROOT
 from tests.pipelines.test_project import SCHEMA, VALID
 from tests.publish_model.blessed import CONFIG, bless
-from tests.registries import servers
 from tests.servers import free_port
 
 LOCAL = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
-
-
-@pytest.fixture(scope="module")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        servers.mlflow_program()
-    except servers.MissingServerError as error:
-        pytest.skip(str(error))
-    with servers.mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture
