@@ -48,7 +48,7 @@ RULES = (
         ),
     ),
     Rule(
-        "of Kafka's package, clients of schema registries (components/event_formats.py asks by itself) and test clients",
+        "of Kafka's package, clients of schema registries, which components/event_formats.py asks, and test clients",
         tuple(f"confluent_kafka/{part}" for part in ("schema_registry", "avro", "kafkatest")),
     ),
     Rule(
