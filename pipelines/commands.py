@@ -268,6 +268,10 @@ def stream(
     replay: Annotated[
         float, typer.Option(min=0, help="Make so many events a second, of the last run's evaluation split.")
     ] = 0.0,
+    events: Annotated[
+        int, typer.Option(min=0, help="Replay so many, and end when they are decided; 0: all, again and again.")
+    ] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Draw scores and alerts into this SVG at the end.")] = None,
     port: Annotated[int, typer.Option(help="Of /live, /ready, /metrics and /status.")] = 8090,
     instance: Annotated[str, typer.Option(help="Names this process among its group; for a second one here.")] = "",
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = ROOT / "runs",
@@ -284,7 +288,10 @@ def stream(
     if show_job:
         print(json.dumps(told, indent=1, ensure_ascii=False))
         return
-    raise typer.Exit(streaming.run(told, port, instance, replay, runs, loaded.settings.task.label))
+    task = loaded.settings.task
+    made = streaming.Replay(replay, streaming.split_of(told, runs), task, events) if replay else None
+    shown = streaming.Shown(streaming.budget_of(loaded.settings), picture)
+    raise typer.Exit(streaming.run(told, port, instance, made, shown))
 
 
 def _from_environment(names: list[str]) -> dict[str, str]:

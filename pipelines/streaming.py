@@ -5,28 +5,34 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from components.errors import InputError
 from components.model_store import ModelStore
-from components.settings import Stream
+from components.settings import Project, Stream, Task
+from pipelines import stream_picture
 from pipelines.environments import PREDICTOR, ROOT
 from pipelines.project import LoadedProject
+from pipelines.stream_alerts import Alerts, Follower, Truth
+from pipelines.stream_view import line, picture, summary
 
 LOCAL = "local"
 _LINE_SECONDS = 5.0
 _PICTURE_SECONDS = 0.5
+_IDLE_PICTURES = 4
+"""Without a decision, after which what was replayed counts as decided."""
 _PARTITIONS = 4
 _BATCH_ROWS = 1000
 
@@ -48,20 +54,53 @@ def job(project: LoadedProject) -> dict[str, Any]:
     }
 
 
-def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Path, label: str | None) -> int:
-    """Decides until Ctrl-C; gives the exit code.
+def budget_of(settings: Project) -> float | None:
+    """Gives the alerts per 1,000 events that there is time for; None: the settings do not say."""
+    decision, evaluated = settings.training.decision, settings.evaluation.alert_budget
+    if decision.by == "alert_budget":
+        return decision.alerts_per_1000_rows
+    return evaluated.alerts if evaluated and evaluated.per == "1000_rows" else None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Events that are made of the rows of a run's evaluation split."""
+
+    rate: float
+    """A second."""
+    split: Path
+    task: Task
+    events: int = 0
+    """After so many it is over, once they are decided; 0: all rows, again and again."""
+    truth: Truth | None = None
+    """What turns out about them; None: their labels, at once."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a person is shown besides how a stream runs."""
+
+    budget: float | None = None
+    """Alerts per 1,000 events that there is time for; None: nobody says."""
+    picture: Path | None = None
+    """SVG to write at the end."""
+
+
+def run(
+    told: dict[str, Any], port: int, instance: str, replay: Replay | None = None, shown: Shown | None = None
+) -> int:
+    """Decides until Ctrl-C, or until what is replayed is decided; gives the exit code.
 
     Args:
         told: as `job` makes it; with servers "local" a broker is run beside the stream.
         port: of health and metrics.
         instance: names the stream's process among its group; empty: by the machine and the process.
-        replay: events a second that are made of a run's evaluation split; 0: none.
-        runs: folder of the runs.
-        label: column that no event has; None: there is none.
+        replay: makes events; None: others do.
+        shown: to a person who looks.
     """
     stream = Stream.model_validate(told["stream"])
-    console = Console(stderr=True, highlight=False)
-    split = _rows(told, runs) if replay else None
+    console, shown = Console(stderr=True, highlight=False), shown or Shown()
+    alerts = Alerts(truth_of(replay, stream) if replay else None)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lockgate-stream-")))
         if stream.servers == LOCAL:
@@ -75,9 +114,15 @@ def run(told: dict[str, Any], port: int, instance: str, replay: float, runs: Pat
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
         path.write_text(json.dumps(told), encoding="utf-8")
-        if split:
-            stack.enter_context(_replaying(stream, split, replay, label))
-        return _watch(_start(path, port, instance), port, console)
+        with Follower(stream, alerts), _replaying(stream, replay, port) as replayed:
+            status, code = _watch(_start(path, port, instance), port, console, alerts, shown, replayed)
+    if status:
+        for text in summary(status, alerts, shown.budget):
+            console.print(text, soft_wrap=True)
+        if shown.picture and alerts.kept:
+            stream_picture.write(shown.picture, alerts, told["name"], shown.budget, status)
+            console.print(f"picture  {shown.picture}", soft_wrap=True)
+    return code
 
 
 def make_topics(stream: Stream) -> None:
@@ -100,24 +145,41 @@ def _start(job_file: Path, port: int, instance: str) -> "subprocess.Popen[bytes]
     return subprocess.Popen([*command, "--instance", instance], env=environment)
 
 
-def _watch(process: "subprocess.Popen[bytes]", port: int, console: Console) -> int:
-    """Shows how the stream is until it ends: Ctrl-C reaches both processes, and this one ends after it."""
+def _watch(
+    process: "subprocess.Popen[bytes]",
+    port: int,
+    console: Console,
+    alerts: Alerts,
+    shown: Shown,
+    replayed: threading.Event,
+) -> tuple[dict[str, Any] | None, int]:
+    """Shows how the stream is until it ends: Ctrl-C reaches both processes, and this one ends after it.
+
+    Returns:
+        What was last known of it, None: nothing; its exit code.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    shown_at = time.monotonic()
+    last, shown_at, idle = None, time.monotonic(), 0
     live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
     with live or contextlib.nullcontext():
         while process.poll() is None:
             time.sleep(_PICTURE_SECONDS)
-            status = _status(port)
+            before, status = last, _status(port)
             if status is None:
                 continue
-            if live:
-                live.update(picture(status), refresh=True)
-            elif time.monotonic() - shown_at >= _LINE_SECONDS:
-                shown_at = time.monotonic()
-                console.print(line(status), soft_wrap=True)
-    return process.wait()
+            last = status
+            with alerts.lock:
+                if live:
+                    live.update(picture(status, alerts, shown.budget), refresh=True)
+                elif time.monotonic() - shown_at >= _LINE_SECONDS:
+                    shown_at = time.monotonic()
+                    console.print(line(status, alerts), soft_wrap=True)
+            is_idle = before is not None and before["decided"] == status["decided"] and not status["lag"]
+            idle = idle + 1 if replayed.is_set() and is_idle else 0
+            if idle == _IDLE_PICTURES:
+                process.terminate()
+    return last, process.wait()
 
 
 def _status(port: int) -> dict[str, Any] | None:
@@ -131,42 +193,15 @@ def _status(port: int) -> dict[str, Any] | None:
         return None
 
 
-def picture(status: Mapping[str, Any]) -> Table:
-    """Draws how a stream is."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column()
-    latency = "–" if status["p50_ms"] is None else f"p50 {status['p50_ms']:.0f} ms   p99 {status['p99_ms']:.0f} ms"
-    state = "[green]deciding[/]" if status["ready"] else "[yellow]waiting[/]"
-    table.add_row("model", f"{status['model'] or '–'}   {state}")
-    table.add_row(
-        "events", f"{status['events_per_second']:,.0f}/s   lag {status['lag']:,}   {status['decided']:,} decided"
-    )
-    table.add_row("latency", latency)
-    total = sum(status["classes"].values())
-    for name, count in sorted(status["classes"].items(), key=lambda item: -item[1])[:8]:
-        table.add_row("", f"{name:>12}  {'█' * round(30 * count / total)} {count / total:.1%}")
-    for title, counts in (("rejected", status["rejected"]), ("noted", status["odd"])):
-        if counts:
-            table.add_row(title, "   ".join(f"{name} {count:,}" for name, count in sorted(counts.items()) if count))
-    return table
-
-
-def line(status: Mapping[str, Any]) -> str:
-    """Writes how a stream is on one line."""
-    latency = "" if status["p50_ms"] is None else f", p50 {status['p50_ms']:.0f} ms, p99 {status['p99_ms']:.0f} ms"
-    rejected = sum(status["rejected"].values())
-    return (
-        f"stream: {status['events_per_second']:,.0f} events/s{latency}, lag {status['lag']:,}, "
-        f"{status['decided']:,} decided, {rejected:,} rejected by {status['model'] or 'no model yet'}"
-    )
-
-
 # ------------------------------------------------------------------------------------------------- replaying
 
 
-def _rows(told: Mapping[str, Any], runs: Path) -> Path:
+def split_of(told: Mapping[str, Any], runs: Path) -> Path:
     """Finds the evaluation split of a run of the model in production.
+
+    Args:
+        told: as `job` makes it.
+        runs: folder of the runs.
 
     Raises:
         InputError: there is none.
@@ -181,41 +216,68 @@ def _rows(told: Mapping[str, Any], runs: Path) -> Path:
     raise InputError(f"--replay: no run of '{told['name']}' under '{runs}' has an evaluation split; run it first")
 
 
+def truth_of(replay: Replay, stream: Stream) -> Truth | None:
+    """Gives what turns out about replayed events; None: nothing names them, or no label tells."""
+    if replay.truth or not (stream.event_id and replay.task.has_positive):
+        return replay.truth
+    table = pq.read_table(replay.split, columns=[stream.event_id, *replay.task.labels])
+    ids, labels = (list(map(str, table[name].to_pylist())) for name in table.column_names)
+    positive = str(replay.task.positive) if replay.task.positive is not None else ("1", "True", "true")
+    return Truth({one: 0 for one, label in zip(ids, labels, strict=True) if label in positive}, frozenset(ids))
+
+
 @contextlib.contextmanager
-def _replaying(stream: Stream, split: Path, rate: float, label: str | None) -> Iterator[None]:
-    """Writes rows as events while the block goes on, over and over."""
-    over = threading.Event()
-    thread = threading.Thread(target=_replay, args=(stream, split, rate, label, over), name="replay", daemon=True)
+def _replaying(stream: Stream, replay: Replay | None, port: int) -> Iterator[threading.Event]:
+    """Writes rows as events while the block goes on; gives what tells that all are written."""
+    over, done = threading.Event(), threading.Event()
+    if replay is None:
+        yield done
+        return
+    thread = threading.Thread(target=_replay, args=(stream, replay, port, over, done), name="replay", daemon=True)
     thread.start()
     try:
-        yield
+        yield done
     finally:
         over.set()
         thread.join(5)
 
 
-def _replay(stream: Stream, split: Path, rate: float, label: str | None, over: threading.Event) -> None:
+def _replay(stream: Stream, replay: Replay, port: int, over: threading.Event, done: threading.Event) -> None:
     from confluent_kafka import Producer
 
     from components.kafka_clients import properties
 
+    # What waits while the model is loaded would be decided late, and tell nothing of the latency.
+    while not ((status := _status(port)) and status["ready"]):
+        if over.wait(_PICTURE_SECONDS):
+            return
     producer = Producer(properties(stream.servers) | {"linger.ms": 5})
-    began, sent = time.monotonic(), 0
-    while not over.is_set():
-        for part in sorted(split.glob("*.parquet")):
+    began = time.monotonic()
+    for sent, row in enumerate(_rows(replay)):
+        event = {name: value for name, value in row.items() if value is not None and name not in replay.task.labels}
+        value = json.dumps(event, default=str)
+        while not _produced(producer, stream.input_topic, value, str(sent)):
+            if over.is_set():
+                return
+        ahead = (sent + 1) / replay.rate - (time.monotonic() - began)
+        if ahead > 0.005:
+            producer.poll(0)
+            if over.wait(ahead):
+                return
+    producer.flush(30)
+    done.set()
+
+
+def _rows(replay: Replay) -> Iterator[dict[str, Any]]:
+    """Yields rows of the split, as many as are wanted."""
+    left = replay.events or sys.maxsize
+    while True:
+        for part in sorted(replay.split.glob("*.parquet")):
             for batch in pq.ParquetFile(part).iter_batches(_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    event = {name: value for name, value in row.items() if value is not None and name != label}
-                    value = json.dumps(event, default=str)
-                    while not _produced(producer, stream.input_topic, value, str(sent)):
-                        if over.is_set():
-                            return
-                    sent += 1
-                    ahead = sent / rate - (time.monotonic() - began)
-                    if ahead > 0.005:
-                        producer.poll(0)
-                        if over.wait(ahead):
-                            return
+                yield from batch.slice(0, left).to_pylist()
+                left -= batch.num_rows
+                if left <= 0:
+                    return
 
 
 def _produced(producer: Any, topic: str, value: str, key: str) -> bool:

@@ -8,6 +8,7 @@ from components.evaluation_result import Check, Estimates
 from components.settings import Task, gain_metric, lead_metric
 
 _SHOWN = 3
+_AT_BUDGET = "precision_at_budget"
 _NEXT_STEP = {
     "threshold": "improve the features or the model, or change evaluation.thresholds in pipeline.yaml",
     "slices": "improve the features for these rows, or change evaluation.slice_thresholds in pipeline.yaml",
@@ -39,9 +40,10 @@ def _main_metrics(task: Task, metrics: Estimates, baseline: Values) -> str:
     if task.type == "anomaly_detection" and not task.label:
         return f"{with_interval('flagged', metrics)}, {with_interval('score_shift', metrics)}"
     trivial = f"(trivial {figure(baseline[gain])})"
+    at_budget = f", {with_interval(_AT_BUDGET, metrics)}" if _AT_BUDGET in metrics else ""
     if lead == gain:
-        return f"{with_interval(lead, metrics)} {trivial}"
-    return f"{with_interval(lead, metrics)}, {gain} {figure(metrics[gain].value)} {trivial}"
+        return f"{with_interval(lead, metrics)} {trivial}{at_budget}"
+    return f"{with_interval(lead, metrics)}, {gain} {figure(metrics[gain].value)} {trivial}{at_budget}"
 
 
 def _failure(check: Check, metrics: Estimates) -> str:

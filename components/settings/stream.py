@@ -54,6 +54,8 @@ class Stream(Section):
     (max.message.bytes, 1 MB by default)."""
     reasons: Annotated[int, Field(ge=0)] = 0
     """Reasons that a decision gives; each costs about 128 predictions."""
+    reasons_for: Literal["all", "positive"] = "all"
+    """Which decisions give them. positive: those of binary and anomaly_detection tasks that reach the threshold."""
     version: str = "latest"
     """Of the model: one that stays, or latest: the one in production, followed while the stream runs."""
     store_poll_seconds: Annotated[float, Field(gt=0)] = 10.0

@@ -16,6 +16,8 @@ from components.stream.validation import Validator
 
 PREFIX = "lockgate-"
 """Of the headers that are ours."""
+SCORES = ("probability", "anomaly_score")
+"""Outputs that reach a threshold or do not."""
 _MOST_REASON_BYTES = 500
 
 
@@ -186,7 +188,7 @@ class Decider:
 
     def _decisions(self, events: Sequence[Event], arrays: Arrays, outputs: Arrays, scorer: Scorer) -> Iterable[Record]:
         stream, decided_ms = self._stream, now_ms()
-        reasons = scorer.reasons(arrays) if stream.reasons else None
+        reasons = self._reasons(arrays, outputs, scorer)
         version = scorer.version.encode()
         records = []
         for index, (event, prediction) in enumerate(zip(events, as_rows(outputs, scorer.outputs), strict=True)):
@@ -208,13 +210,26 @@ class Decider:
                 decision["threshold"] = scorer.threshold
             if event.duplicate:
                 decision["duplicate"] = True
-            if reasons is not None:
+            if index in reasons:
                 decision["reasons"] = reasons[index]
             if stream.pass_through:
                 decision["event"] = {name: event.fields.get(name) for name in stream.pass_through}
             headers = [(f"{PREFIX}event-id", event.id.encode(errors="replace")), (f"{PREFIX}model-version", version)]
             records.append(Record(stream.output_topic, message.key(), _spelled(decision), headers, message))
         return records
+
+    def _reasons(self, arrays: Arrays, outputs: Arrays, scorer: Scorer) -> dict[int, Any]:
+        """Gives the reasons of those decisions that have some, by their number."""
+        if not self._stream.reasons:
+            return {}
+        rows = np.arange(len(next(iter(arrays.values()))))
+        score = next((outputs[name] for name in SCORES if name in outputs), None)
+        if self._stream.reasons_for == "positive" and score is not None and scorer.threshold is not None:
+            rows = np.flatnonzero(score >= np.float32(scorer.threshold))
+            if not len(rows):
+                return {}
+        found = scorer.reasons({name: values[rows] for name, values in arrays.items()})
+        return dict(zip(rows.tolist(), found, strict=True))
 
     def _dead_letter(self, rejection: Rejection) -> Record:
         message, limit = rejection.message, self._stream.max_event_bytes

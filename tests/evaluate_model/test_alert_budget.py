@@ -86,6 +86,8 @@ def test_a_model_is_measured_bound_and_reported_at_its_budget(tmp_path: Path) ->
     assert found.low <= found.value <= found.high
     assert found.value > 1.2 * (result.baseline["precision_at_budget"] or 0)
     assert "precision_at_budget" in result.reason
+    passed = binary_case(tmp_path / "passed", evaluation={"alert_budget": {"alerts": 50}}).evaluate()
+    assert f"precision_at_budget {found.value:.4g} [" in passed.reason
     report = (tmp_path / "report.html").read_text()
     assert "The alert budget is 50 alerts per 1,000 rows" in report
     assert "share of the alerts that are right" in report

@@ -80,6 +80,17 @@ def test_a_decision_tells_all_there_is_to_know(scorer: LocalScorer, rows: list[d
     assert dict(record.headers) == {"lockgate-event-id": b"A-1", "lockgate-model-version": b"v0001-0123abcd"}
 
 
+def test_reasons_for_positive_decisions_only(scorer: LocalScorer, rows: list[dict[str, Any]]) -> None:
+    made = [row for row in rows if None not in row.values()][:40]
+    every, some = (decisions(decide(scorer, *made, reasons=2, reasons_for=which)) for which in ("all", "positive"))
+    assert {decision["prediction"]["label"] for decision in some} == {"0", "1"}
+    for decision, same in zip(every, some, strict=True):
+        if decision["prediction"]["label"] == "1":
+            assert [one["feature"] for one in same["reasons"]] == [one["feature"] for one in decision["reasons"]]
+        else:
+            assert "reasons" not in same
+
+
 BAD = [
     (None, "empty", "the message has no value; send an object"),
     (b"", "empty", "the message has no value; send an object"),
