@@ -9,7 +9,7 @@ DEV := .venvs/dev/bin/python -W ignore::FutureWarning
 DEBIAN_PYTHON := lockgate/python:3.13-trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data run serve demo-loop test test-cluster check generate format lock images push python-image \
+.PHONY: help setup data run serve demo-loop demo-fraud test test-cluster check generate format lock images push python-image \
   kind-up kind-load kind-status kind-down vendor clean
 
 help: ## Print this help
@@ -23,6 +23,7 @@ help: ## Print this help
 run: ENVIRONMENTS = run
 serve: ENVIRONMENTS = serve
 demo-loop: ENVIRONMENTS = run
+demo-fraud: ENVIRONMENTS = run
 check generate format lock images push kind-up kind-load kind-status kind-down vendor: ENVIRONMENTS = dev
 
 setup: ## Make the environments from their locks (does nothing when they are there)
@@ -40,6 +41,10 @@ serve: setup ## Serve the published model of PROJECT on localhost:8080 (PORT=…
 demo-loop: PROJECT = examples/flights
 demo-loop: setup data ## Play a year of flights: serve, log, watch, retrain; draw what that is worth (LOOP=… for options)
 	@$(DEV) -m pipelines.demo_loop $(LOOP)
+
+demo-fraud: PROJECT = examples/fraud
+demo-fraud: setup data ## Decide a month of card payments from a Kafka topic; show and draw the alerts (FRAUD=… for options)
+	@$(DEV) -m pipelines.demo_fraud $(FRAUD)
 
 test: setup ## Run all tests that this machine can run; the rest is skipped with the reason
 	@$(DEV) tests/run.py

@@ -208,6 +208,7 @@ def test_a_changed_script_and_the_rest_of_a_killed_run_are_written_over(flights:
         ("penguins", "palmerpenguins"),
         ("diabetes", "scikit-learn"),
         ("tumours", "scikit-learn"),
+        ("fraud", "numpy"),
     ],
 )
 def test_a_missing_package_is_one_line(name: str, package: str, tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_missing_package_is_one_line(name: str, package: str, tmp_path: Path) 
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["flights", "penguins", "diabetes", "tumours"])
+@pytest.mark.parametrize("name", ["flights", "penguins", "diabetes", "tumours", "fraud"])
 def test_an_output_that_cannot_be_written_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     done = prepare(EXAMPLES / name, "--output", str(tmp_path / "file"))
