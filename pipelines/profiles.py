@@ -53,8 +53,8 @@ VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUN
 
 _USE_STORAGE = frozenset(
     {
-        *("ingest_data", "validate_data", "transform_data", "predict_batch", "publish_model", "deploy_model"),
-        *("monitor_model", "respond_to_verdict", "write_predictions"),
+        *("ingest_data", "validate_data", "transform_data", "tune_model", "predict_batch", "publish_model"),
+        *("deploy_model", "monitor_model", "respond_to_verdict", "write_predictions"),
     }
 )
 _LOG_IN: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = {

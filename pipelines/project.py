@@ -211,7 +211,7 @@ def _explain(details: ErrorDetails) -> str:
         case "union_tag_not_found":
             return f"{name}.{discriminator}: missing; add it"
         case "value_error":
-            return f"{name}: {context['error']}"
+            return f"{name}: {context['error']}" if name else str(context["error"])
         case _:
             shown = f" (got: {value!r})" if value is None or isinstance(value, str | int | float) else ""
             return f"{name}: {details['msg'][0].lower()}{details['msg'][1:]}{shown}"

@@ -3,6 +3,7 @@
 Needs: what test_training_on_cluster.py needs. Takes about 15 minutes on two cores.
 """
 
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +38,8 @@ def store_within_reach() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     source = write_project(tmp_path_factory.mktemp("shop") / "source")
+    settings = (source / "pipeline.yaml").read_text()
+    (source / "pipeline.yaml").write_text(re.sub("^model: .*\n", "", settings, flags=re.MULTILINE))
     folder, name = tmp_path_factory.mktemp("shop") / "project", f"shop-{uuid.uuid4().hex[:6]}"
     # A node may have two cores, and others on it.
     changes = {"tuning": TUNING, "cluster": {"all_stages": {"cpu": "100m"}}}
