@@ -229,6 +229,12 @@ def pods(run: str) -> list[dict[str, Any]]:
     return list(json.loads(kubectl("-n", RUNS, "get", "pods", "-l", f"{_RUN_LABEL}={run}", "-o=json"))["items"])
 
 
+def log(run: str, task: str) -> str:
+    """Gives what the program of a task said, from its pod."""
+    (pod,) = [one for one in pods(run) if executes(one) == task]
+    return kubectl("-n", RUNS, "logs", pod["metadata"]["name"], "-c", "main")
+
+
 def running_pod(run: str, task: str, after: dict[str, Any] | None = None, seconds: float = 600) -> dict[str, Any]:
     """Waits until the container of a task runs, and gives its pod.
 

@@ -65,7 +65,7 @@ def test_credentials_are_references_that_may_be_absent_and_only_where_storage_is
     with_storage = {label for label, pod in pods.items() if "secretAsEnv" in pod}
     assert with_storage == {
         *("exec-ingest-data", "exec-validate-data", "exec-transform-data", "exec-predict-batch"),
-        *("exec-predict-batch-2", "exec-publish-model", "exec-deploy-model"),
+        *("exec-predict-batch-2", "exec-tune-model", "exec-publish-model", "exec-deploy-model"),
     }
     for label in with_storage:
         for kind in ("secretAsEnv", "configMapAsEnv", "secretAsVolume"):
