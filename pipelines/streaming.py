@@ -21,7 +21,9 @@ from rich.live import Live
 
 from components.errors import InputError
 from components.model_store import ModelStore
-from components.settings import Project, Stream, Task
+from components.schema import columns, parse_schema
+from components.settings import Project, Stream, Task, WindowFeatures
+from components.window_features.values import InputColumn
 from pipelines import stream_picture
 from pipelines.environments import PREDICTOR, ROOT
 from pipelines.project import LoadedProject
@@ -41,7 +43,7 @@ def job(project: LoadedProject) -> dict[str, Any]:
     """Gives what the stream's process is told (components/stream/__main__.py).
 
     Raises:
-        InputError: the Avro schema is not there.
+        InputError: the Avro schema is not there, or the one that window features need.
     """
     settings = project.settings
     stream = settings.stream.named(settings.name)
@@ -51,6 +53,23 @@ def job(project: LoadedProject) -> dict[str, Any]:
         "store": project.resolve(settings.publication.store),
         "stream": stream.model_dump(mode="json", exclude_none=True),
         "avro_schema": schema,
+        **_windows(project),
+    }
+
+
+def _windows(project: LoadedProject) -> dict[str, Any]:
+    windows = project.settings.window_features
+    if windows is None:
+        return {}
+    if not project.schema_text:
+        raise InputError(
+            f"{project.path}: window_features in a stream need the types of a schema, since there are no files to tell "
+            "them; name `schema` (a run without one has written it, in the folder of validate_data)"
+        )
+    known = columns(parse_schema(project.schema_text))
+    return {
+        "window_features": windows.model_dump(mode="json"),
+        "window_columns": {name: InputColumn.of(known[name]).model_dump(mode="json") for name in windows.inputs},
     }
 
 
@@ -91,6 +110,8 @@ def run(
 ) -> int:
     """Decides until Ctrl-C, or until what is replayed is decided; gives the exit code.
 
+    Where there are window features, a process that gives them runs beside the one that decides.
+
     Args:
         told: as `job` makes it; with servers "local" a broker is run beside the stream.
         port: of health and metrics.
@@ -109,13 +130,18 @@ def run(
             console.print("starting a Kafka broker on this machine …")
             started = stack.enter_context(broker(folder / "broker", long_running=True))
             stream = stream.model_copy(update={"servers": started.servers})
-            make_topics(stream)
+            make_topics(stream, "window_features" in told)
             console.print(f"Kafka at {started.servers}: {stream.input_topic} → {stream.output_topic}")
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
         path.write_text(json.dumps(told), encoding="utf-8")
         with Follower(stream, alerts), _replaying(stream, replay, port) as replayed:
-            status, code = _watch(_start(path, port, instance), port, console, alerts, shown, replayed)
+            processes = [_start("components.stream", path, "--port", str(port), "--instance", instance)]
+            if "window_features" in told:
+                # Its stores are read from Kafka each time: nothing of them stays here.
+                options = ("--port", "0", "--instance", instance, "--state", str(folder / "state"))
+                processes.append(_start("components.stream.windows", path, *options))
+            status, code = _watch(processes, port, console, alerts, shown, replayed)
     if status:
         for text in summary(status, alerts, shown.budget):
             console.print(text, soft_wrap=True)
@@ -125,45 +151,52 @@ def run(
     return code
 
 
-def make_topics(stream: Stream) -> None:
+def make_topics(stream: Stream, has_windows: bool) -> None:
     """Makes a stream's topics on a broker that has none of them."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
     from components.kafka_clients import properties
 
-    names = (stream.input_topic, stream.output_topic, stream.dead_letter_topic)
+    names = [stream.input_topic, stream.output_topic, stream.dead_letter_topic]
+    names += [stream.features_topic] if has_windows else []
     admin = AdminClient(properties(stream.servers))
     for made in admin.create_topics([NewTopic(name, _PARTITIONS, 1) for name in names]).values():
         made.result(30)
 
 
-def _start(job_file: Path, port: int, instance: str) -> "subprocess.Popen[bytes]":
-    command = [str(PREDICTOR.executable), "-m", "components.stream", "--job", str(job_file), "--port", str(port)]
+def _start(module: str, job_file: Path, *options: str) -> "subprocess.Popen[bytes]":
+    # Quix Streams imports what is deprecated, and says so.
+    command = [str(PREDICTOR.executable), "-W", "ignore", "-m", module, "--job", str(job_file), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if not PREDICTOR.executable.is_file():
         raise InputError(f"no environment '{PREDICTOR.name}': make setup")
-    return subprocess.Popen([*command, "--instance", instance], env=environment)
+    return subprocess.Popen(command, env=environment)
 
 
 def _watch(
-    process: "subprocess.Popen[bytes]",
+    processes: "list[subprocess.Popen[bytes]]",
     port: int,
     console: Console,
     alerts: Alerts,
     shown: Shown,
     replayed: threading.Event,
 ) -> tuple[dict[str, Any] | None, int]:
-    """Shows how the stream is until it ends: Ctrl-C reaches both processes, and this one ends after it.
+    """Shows how the stream is until one of its processes ends: Ctrl-C reaches all, and this one ends after them.
 
     Returns:
         What was last known of it, None: nothing; its exit code.
     """
+
+    def terminate(*_: Any) -> None:
+        for process in processes:
+            process.terminate()
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signal.signal(signal.SIGTERM, terminate)
     last, shown_at, idle = None, time.monotonic(), 0
     live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
     with live or contextlib.nullcontext():
-        while process.poll() is None:
+        while all(process.poll() is None for process in processes):
             time.sleep(_PICTURE_SECONDS)
             before, status = last, _status(port)
             if status is None:
@@ -178,8 +211,9 @@ def _watch(
             is_idle = before is not None and before["decided"] == status["decided"] and not status["lag"]
             idle = idle + 1 if replayed.is_set() and is_idle else 0
             if idle == _IDLE_PICTURES:
-                process.terminate()
-    return last, process.wait()
+                terminate()
+    terminate()
+    return last, max((process.wait() for process in processes), key=abs)
 
 
 def _status(port: int) -> dict[str, Any] | None:

@@ -4,9 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.schema import Column
-
-MILLISECONDS_FROM = 100_000_000_000
-"""Larger numbers are milliseconds since 1970, smaller ones seconds: as seconds, this is the year 5138."""
+from components.window_features.values import MILLISECONDS_FROM
 
 _EXACT_IN_FLOAT64 = 2**53
 _ZONE = r"([Zz]|[+-]\d{2}(:?\d{2})?)$"

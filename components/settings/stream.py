@@ -21,6 +21,8 @@ class Stream(Section):
     """Topic of the decisions; empty: the project's name and `.decisions`."""
     dead_letter_topic: Topic = ""
     """Topic of events that cannot be decided; empty: the project's name and `.dead-letters`."""
+    features_topic: Topic = ""
+    """With window_features: topic of the events with these; empty: the input topic's name and `.features`."""
     group: str = ""
     """Consumer group; empty: the project's name."""
     start: Literal["earliest", "latest"] = "earliest"
@@ -65,6 +67,9 @@ class Stream(Section):
     is called inside the stream's own process."""
     endpoint_seconds: Annotated[float, Field(gt=0)] = 10.0
     """After which a call of the endpoint is given up, and tried again."""
+    window_commit_ms: Annotated[float, Field(ge=1, le=10_000)] = 50.0
+    """With window_features: how long an event may wait for the transaction that gives it its features; once for each
+    key, and once more."""
     session_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
     """After which a member of the group that is not heard of loses its partitions."""
     transaction_seconds: Annotated[float, Field(ge=1, le=900)] = 10.0
@@ -72,9 +77,10 @@ class Stream(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        topics = [topic for topic in (self.input_topic, self.output_topic, self.dead_letter_topic) if topic]
+        named = (self.input_topic, self.output_topic, self.dead_letter_topic, self.features_topic)
+        topics = [topic for topic in named if topic]
         if len(set(topics)) < len(topics):
-            raise ValueError("input_topic, output_topic and dead_letter_topic must differ")
+            raise ValueError("input_topic, output_topic, dead_letter_topic and features_topic must differ")
         if self.duplicates == "drop" and not self.duplicate_window:
             raise ValueError("duplicates is drop, so give duplicate_window, e.g. 10000")
         if self.reasons and self.endpoint:
@@ -88,6 +94,7 @@ class Stream(Section):
                 "input_topic": self.input_topic or f"{project}.events",
                 "output_topic": self.output_topic or f"{project}.decisions",
                 "dead_letter_topic": self.dead_letter_topic or f"{project}.dead-letters",
+                "features_topic": self.features_topic or f"{self.input_topic or f'{project}.events'}.features",
                 "group": self.group or project,
             }
         )

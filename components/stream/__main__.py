@@ -12,35 +12,18 @@ import tempfile
 import threading
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from components.errors import InputError, LockgateError
-from components.json_files import parse_record
+from components.errors import LockgateError
 from components.kafka_clients import partitions
 from components.model_store import ModelStore
-from components.settings import Stream
+from components.stream.job import Job, read_job
 
 _SILENCE_SECONDS = 600.0  # a commit may wait that long for a broker
-
-
-class Job(BaseModel):
-    """What a stream's process is told; `python -m pipelines stream PROJECT --show-job` writes it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    """Of the project, and of its model."""
-    store: str
-    """URI of the model store."""
-    stream: Stream
-    avro_schema: str = ""
-    """Content of stream.format.schema_file."""
 
 
 def main(arguments: list[str]) -> int:
     """Decides until a signal comes; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m components.stream", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--job", type=Path, required=True, help="JSON: name, store, stream, avro_schema")
+    parser.add_argument("--job", type=Path, required=True, help="JSON, as --show-job writes it")
     parser.add_argument(
         "--instance", default=os.environ.get("LOCKGATE_INSTANCE", ""), help="names this process among the group's"
     )
@@ -54,17 +37,11 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         with tempfile.TemporaryDirectory(prefix="lockgate-stream-") as folder:
-            _run(_read_job(given.job), given.instance, given.port, given.threads, Path(folder))
+            _run(read_job(given.job), given.instance, given.port, given.threads, Path(folder))
     except LockgateError as error:
         print(f"stream: {error.label}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _read_job(path: Path) -> Job:
-    if not path.is_file():
-        raise InputError(f"job '{path}' is no file; `python -m pipelines stream PROJECT --show-job` writes one")
-    return parse_record(Job, path.read_bytes(), path, "write it again with `python -m pipelines stream --show-job`")
 
 
 def _run(job: Job, instance: str, port: int, threads: int, folder: Path) -> None:
@@ -72,11 +49,12 @@ def _run(job: Job, instance: str, port: int, threads: int, folder: Path) -> None
     from components.stream.health import Health
     from components.stream.metrics import Figures
     from components.stream.models import StoredModels
-    from components.stream.running import Running, patiently
+    from components.stream.patience import patiently
+    from components.stream.running import Running
     from components.stream.scoring import EndpointScorer, Scorer
 
     over = threading.Event()
-    stream = job.stream.named(job.name)
+    stream = job.deciding
     figures = Figures(stream)
     health = Health(port, _SILENCE_SECONDS, figures.summary)
     models = StoredModels(ModelStore(job.store, job.name), stream, folder, threads)
@@ -86,7 +64,7 @@ def _run(job: Job, instance: str, port: int, threads: int, folder: Path) -> None
     def first_scorer() -> Scorer:
         return EndpointScorer(stream.endpoint, stream.endpoint_seconds) if stream.endpoint else models.load()
 
-    decider = Decider(stream, job.avro_schema)
+    decider = Decider(stream, job.avro_schema, job.window_features)
     scorer = patiently(first_scorer, over, health)
     for topic in (stream.input_topic, stream.output_topic, stream.dead_letter_topic):
         patiently(functools.partial(partitions, stream.servers, topic), over, health)

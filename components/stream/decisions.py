@@ -2,20 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from components.predictor.faults import RowError
 from components.predictor.responses import as_json, as_rows
 from components.rows import Arrays
-from components.settings import Stream
-from components.stream.events import Event, Reader, Rejection, now_ms
+from components.settings import Stream, WindowFeatures
+from components.stream.events import (
+    ORIGINAL_BYTES,
+    PREFIX,
+    Event,
+    Reader,
+    Rejection,
+    now_ms,
+    origin,
+    original_bytes,
+)
 from components.stream.scoring import Scorer
 from components.stream.validation import Validator
 
-PREFIX = "lockgate-"
-"""Of the headers that are ours."""
 SCORES = ("probability", "anomaly_score")
 """Outputs that reach a threshold or do not."""
 _MOST_REASON_BYTES = 500
@@ -29,10 +36,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
-    source: Any = None
-    """The message that it comes from; None: it comes from several."""
-    partition: int | None = None
-    """None: by the key."""
+    source: Any
+    """The message that it comes from."""
 
 
 @dataclass
@@ -48,52 +53,24 @@ class Batch:
     """Duplicates that are not decided again."""
 
 
-class Enrichment(Protocol):
-    """Features that events do not bring, e.g. of a window over earlier events with the same key.
-
-    State follows the partitions, as they come and go between batches. What it must keep is written in the transaction
-    of the batch that changed it: only what is committed counts.
-    """
-
-    features: frozenset[str]
-    """Inputs of the model that it supplies."""
-
-    def assigned(self, partitions: Iterable[int]) -> None:
-        """Prepares the state of partitions; their events come only afterwards."""
-        ...
-
-    def revoked(self, partitions: Iterable[int]) -> None:
-        """Forgets the state of partitions: somebody else has them now."""
-        ...
-
-    def enrich(self, events: Sequence[Event]) -> tuple[Arrays, list[Record]]:
-        """Gives its features for the valid events of a batch, [events], and the records that keep the state."""
-        ...
-
-    def committed(self) -> None:
-        """The transaction of the last `enrich` stands."""
-        ...
-
-    def aborted(self) -> None:
-        """The transaction of the last `enrich` never happened: its events come again."""
-        ...
-
-
 class Decider:
     """Decides the events of one stream."""
 
-    def __init__(self, stream: Stream, avro_schema: str = "", enrichment: Enrichment | None = None) -> None:
+    def __init__(self, stream: Stream, avro_schema: str = "", windows: WindowFeatures | None = None) -> None:
         """Takes how events are read.
 
         Args:
             stream: with every name filled in.
             avro_schema: the writer's schema, where the format has one in a file.
-            enrichment: between validation and prediction.
+            windows: features that messages bring in a header, as components.stream.windows writes them.
         """
         self._stream = stream
-        self._enrichment = enrichment
-        self._reader = Reader(stream, avro_schema)
-        self._known_fields = {name for name in (stream.event_id, stream.event_time, *stream.pass_through) if name}
+        self._reader = Reader(stream, avro_schema, windows)
+        self._is_enriched = windows is not None
+        named = (stream.event_id, stream.event_time, *stream.pass_through)
+        self._known_fields = {name for name in named if name}
+        if windows:
+            self._known_fields.update(windows.names, windows.inputs)
         self._validators: dict[int, tuple[Scorer, Validator]] = {}
         self._undeliverable: dict[tuple[int, int], list[str]] = {}
         self.unknown_fields = 0
@@ -129,10 +106,6 @@ class Decider:
         valid, arrays, invalid = validator.check(events)
         self.unknown_fields += validator.unknown - before
         batch.rejections += invalid
-        if valid and self._enrichment:
-            added, records = self._enrichment.enrich(valid)
-            arrays |= added
-            batch.records += records
         if valid:
             self._predict(valid, arrays, scorer, batch)
         batch.rejections.sort(key=lambda rejection: (rejection.message.partition(), rejection.message.offset()))
@@ -142,9 +115,7 @@ class Decider:
     def _validator(self, scorer: Scorer) -> Validator:
         held = self._validators.get(id(scorer))
         if held is None or held[0] is not scorer:
-            supplied = self._enrichment.features if self._enrichment else frozenset()
-            inputs = [i for i in scorer.inputs if i.name not in supplied]
-            validator = Validator(inputs, self._known_fields, self._stream.unknown_fields == "reject")
+            validator = Validator(scorer.inputs, self._known_fields, self._stream.unknown_fields == "reject")
             held = (scorer, validator)
             self._validators = {id(scorer): held}
         return held[1]
@@ -192,7 +163,7 @@ class Decider:
         version = scorer.version.encode()
         records = []
         for index, (event, prediction) in enumerate(zip(events, as_rows(outputs, scorer.outputs), strict=True)):
-            message = event.message
+            message, (topic, partition, offset) = event.message, origin(event.message, self._is_enriched)
             decision = {
                 "event_id": event.id,
                 "model": scorer.name,
@@ -200,11 +171,7 @@ class Decider:
                 "prediction": prediction,
                 "event_time_ms": event.time_ms,
                 "decided_at_ms": decided_ms,
-                "source": {
-                    "topic": message.topic(),
-                    "partition": message.partition(),
-                    "offset": message.offset(),
-                },
+                "source": {"topic": topic, "partition": partition, "offset": offset},
             }
             if scorer.threshold is not None:
                 decision["threshold"] = scorer.threshold
@@ -233,13 +200,13 @@ class Decider:
 
     def _dead_letter(self, rejection: Rejection) -> Record:
         message, limit = rejection.message, self._stream.max_event_bytes
-        value, key = message.value(), message.key()
+        (topic, partition, offset), value, key = origin(message, self._is_enriched), message.value(), message.key()
         headers = [
             (f"{PREFIX}reason", rejection.code.encode()),
             (f"{PREFIX}message", rejection.says.encode(errors="replace")[:_MOST_REASON_BYTES]),
-            (f"{PREFIX}topic", message.topic().encode()),
-            (f"{PREFIX}partition", str(message.partition()).encode()),
-            (f"{PREFIX}offset", str(message.offset()).encode()),
+            (f"{PREFIX}topic", topic.encode()),
+            (f"{PREFIX}partition", str(partition).encode()),
+            (f"{PREFIX}offset", str(offset).encode()),
             (f"{PREFIX}timestamp-ms", str(message.timestamp()[1]).encode()),
         ]
         given = [(name, content) for name, content in message.headers() or [] if not name.startswith(PREFIX)]
@@ -247,8 +214,9 @@ class Decider:
         if refused > (rejection.code == "undeliverable"):
             limit = 0  # the dead letter was too large, too: the message's place must do
         size = len(value or b"") + len(key or b"") + sum(len(name) + len(content or b"") for name, content in given)
-        if size > limit:
-            headers.append((f"{PREFIX}original-bytes", str(len(value or b"")).encode()))
+        whole = original_bytes(message) if self._is_enriched else None
+        if size > limit or whole:
+            headers.append((ORIGINAL_BYTES, str(whole or len(value or b"")).encode()))
             value, key, given = (value or b"")[:limit], key if len(key or b"") <= limit // 2 else None, []
         return Record(self._stream.dead_letter_topic, key, value, [*given, *headers], message)
 

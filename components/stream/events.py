@@ -11,7 +11,16 @@ import orjson
 from components.event_formats import AvroDecoder, EventFormatError
 from components.predictor.faults import RequestError, shown
 from components.predictor.requests import parse_json
-from components.settings import Stream
+from components.settings import Stream, WindowFeatures
+
+PREFIX = "lockgate-"
+"""Of the headers that are ours."""
+TOPIC, PARTITION, OFFSET = f"{PREFIX}topic", f"{PREFIX}partition", f"{PREFIX}offset"
+"""Headers of the features topic: where a message came from."""
+FEATURES, FAULT = f"{PREFIX}window-features", f"{PREFIX}window-fault"
+"""Headers of the features topic: window features as JSON, or why there are none."""
+ORIGINAL_BYTES = f"{PREFIX}original-bytes"
+"""Header of a message of which not all bytes were kept: how many there were."""
 
 _MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
 
@@ -50,13 +59,19 @@ the model takes. refused: the model itself gives no prediction. undeliverable: t
 class Reader:
     """Turns messages into events."""
 
-    def __init__(self, stream: Stream, avro_schema: str = "") -> None:
+    def __init__(self, stream: Stream, avro_schema: str = "", windows: WindowFeatures | None = None) -> None:
         """Takes how they are written.
+
+        Args:
+            stream: with every name filled in.
+            avro_schema: the writer's schema, where the format has one in a file.
+            windows: features that come in a header; None: none do.
 
         Raises:
             InputError: the schema is none.
         """
         self._stream = stream
+        self._windows = windows
         self._decode: Callable[[bytes], Any] = (
             AvroDecoder(stream.format, avro_schema) if stream.format.type == "avro" else orjson.loads
         )
@@ -78,11 +93,34 @@ class Reader:
         return events, rejections
 
     def _read(self, message: Any) -> Event | tuple[str, str]:
-        value, limit = message.value(), self._stream.max_event_bytes
+        fields = self.fields(message.value(), original_bytes(message) if self._windows else None)
+        if isinstance(fields, tuple):
+            return fields
+        if self._windows:
+            fault = _add_features(message, fields)
+            if fault:
+                return "invalid", fault
+        return self._event(message, fields)
+
+    def fields(self, value: bytes | None, size: int | None = None) -> dict[str, Any] | tuple[str, str]:
+        """Reads the value of a message.
+
+        Args:
+            value: its bytes.
+            size: how many there were, if these are the first ones only.
+
+        Returns:
+            The fields of an event, or why it is none: one of CODES, and what is wrong.
+
+        Raises:
+            UnavailableError: the schema registry does not answer.
+        """
+        limit = self._stream.max_event_bytes
         if not value:
             return "empty", "the message has no value; send an object"
-        if len(value) > limit:
-            return "too_large", f"the value has {len(value):,} bytes (allowed: {limit:,}); raise stream.max_event_bytes"
+        if size is not None or len(value) > limit:
+            size = size or len(value)
+            return "too_large", f"the value has {size:,} bytes (allowed: {limit:,}); raise stream.max_event_bytes"
         try:
             fields = self._decode(value)
         except EventFormatError as error:
@@ -94,11 +132,11 @@ class Reader:
                 return "malformed", str(error)
         if type(fields) is not dict:
             return "malformed", f"the value is {shown(fields)}; send an object: {{feature: value, …}}"
-        return self._event(message, fields)
+        return fields
 
     def _event(self, message: Any, fields: dict[str, Any]) -> Event | tuple[str, str]:
         stream, written = self._stream, max(message.timestamp()[1], 0)
-        name, happened = f"{message.topic()}-{message.partition()}-{message.offset()}", written
+        name, happened = "-".join(map(str, origin(message, self._windows is not None))), written
         if stream.event_id:
             given = fields.get(stream.event_id)
             if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
@@ -111,6 +149,40 @@ class Reader:
                 return "invalid", f"event_time '{stream.event_time}' {says}"
             happened = found
         return Event(message, fields, name, written, happened)
+
+
+def origin(message: Any, is_enriched: bool) -> tuple[str, int, int]:
+    """Tells where a message came from: topic, partition and offset.
+
+    Args:
+        message: as the client gives it.
+        is_enriched: it is of the features topic; its headers tell.
+    """
+    if is_enriched:
+        told = dict(message.headers() or [])
+        try:
+            return told[TOPIC].decode(), int(told[PARTITION]), int(told[OFFSET])
+        except (KeyError, ValueError, AttributeError):
+            pass
+    return message.topic(), message.partition(), message.offset()
+
+
+def original_bytes(message: Any) -> int | None:
+    """Tells how many bytes a message of the features topic had before; None: it has all."""
+    size = dict(message.headers() or []).get(ORIGINAL_BYTES)
+    return int(size) if size and size.isdigit() else None
+
+
+def _add_features(message: Any, fields: dict[str, Any]) -> str:
+    """Takes window features into the fields; gives what is wrong."""
+    told = dict(message.headers() or [])
+    try:
+        if FAULT in told:
+            return str(told[FAULT].decode())
+        fields.update(orjson.loads(told[FEATURES]))
+    except (KeyError, ValueError, AttributeError, TypeError):
+        return f"the message has no header {FEATURES}; send events to the input topic, not to that of their features"
+    return ""
 
 
 def milliseconds(value: Any) -> int | None:

@@ -1,30 +1,27 @@
 """The loop: read what has arrived, decide it, commit; and again with a new session when one is lost."""
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from components.errors import UnavailableError
 from components.settings import Stream
 from components.stream import metrics
-from components.stream.decisions import Batch, Decider, Enrichment
+from components.stream.decisions import Batch, Decider
 from components.stream.duplicates import Duplicates
 from components.stream.events import Event
 from components.stream.health import Health
 from components.stream.metrics import Figures
+from components.stream.patience import LONGEST_WAIT, pause, waiting_times
 from components.stream.scoring import Scorer
 from components.stream.session import LostError, Session
 
 _POLL_SECONDS = 0.2
 _LAG_SECONDS = 1.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 
 _logger = logging.getLogger("lockgate")
-
-Result = TypeVar("Result")
 
 
 class Running:
@@ -40,7 +37,6 @@ class Running:
         health: Health,
         figures: Figures,
         over: threading.Event,
-        enrichment: Enrichment | None = None,
     ) -> None:
         """Takes its parts.
 
@@ -53,7 +49,6 @@ class Running:
             health: told of signs of life.
             figures: told of what is committed.
             over: once it is set, the batch at hand ends, and then all.
-            enrichment: the decider's, told of partitions and transactions.
         """
         self._stream = stream
         self._instance = instance
@@ -62,7 +57,6 @@ class Running:
         self._next_scorer = next_scorer
         self._health = health
         self._figures = figures
-        self._enrichment = enrichment
         self._duplicates = Duplicates(stream.duplicate_window)
         self._starts: dict[int, int] = {}
         self._lag_at = 0.0
@@ -83,7 +77,7 @@ class Running:
                 self._serve(session)
             except (LostError, UnavailableError) as error:
                 metrics.LOST.inc()
-                if time.monotonic() - began > _LONGEST_WAIT:  # it was well meanwhile
+                if time.monotonic() - began > LONGEST_WAIT:  # it was well meanwhile
                     waits = waiting_times()
                 wait = next(waits)
                 _logger.warning("%s; beginning anew in %.1f s, where the last commit ended", error, wait)
@@ -124,12 +118,8 @@ class Running:
         ready = time.perf_counter()
         if not session.commit(messages, batch.records):
             metrics.ABORTED.inc()
-            if self._enrichment:
-                self._enrichment.aborted()
             return
         self._decider.settled()
-        if self._enrichment:
-            self._enrichment.committed()
         self._duplicates.add(settled)
         seconds = {"read": read_seconds, "decide": ready - read, "commit": time.perf_counter() - ready}
         self._figures.committed(batch, unknown_fields, seconds)
@@ -149,8 +139,6 @@ class Running:
                 batch.dropped = dropped
                 return batch, events, self._decider.unknown_fields - before
             except UnavailableError as error:
-                if self._enrichment:
-                    self._enrichment.aborted()
                 metrics.RETRIES.inc()
                 wait = next(waits)
                 _logger.warning("%s; trying again in %.1f s", error, wait)
@@ -178,8 +166,6 @@ class Running:
     def assigned(self, partitions: Mapping[int, int]) -> None:
         """Takes over partitions."""
         self._starts |= partitions
-        if self._enrichment:
-            self._enrichment.assigned(partitions)
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Gives up partitions."""
@@ -187,41 +173,7 @@ class Running:
         for partition in gone:
             self._starts.pop(partition, None)
         self._duplicates.forget(gone)
-        if self._enrichment and gone:
-            self._enrichment.revoked(gone)
 
     def undeliverable(self, message: Any, says: str) -> None:
         """Notes that the broker does not take what comes of a message."""
         self._decider.undeliverable(message, says)
-
-
-def patiently(call: Callable[[], Result], over: threading.Event, health: Health) -> Result | None:
-    """Calls until somebody answers; None: it is over before.
-
-    Raises:
-        InputError: the answer is no.
-    """
-    for wait in waiting_times():
-        try:
-            return call()
-        except UnavailableError as error:
-            _logger.warning("%s; trying again in %.1f s", error, wait)
-        if pause(wait, over, health):
-            break
-    return None
-
-
-def pause(seconds: float, over: threading.Event, health: Health) -> bool:
-    """Waits, with signs of life; tells whether it is over."""
-    deadline = time.monotonic() + seconds
-    while not over.wait(0.2) and time.monotonic() < deadline:
-        health.alive()
-    return over.is_set()
-
-
-def waiting_times() -> Iterator[float]:
-    """Yields how long to wait before each try: twice as long each time up to a limit, spread by chance."""
-    wait = _FIRST_WAIT
-    while True:
-        yield wait * random.uniform(0.75, 1.25)
-        wait = min(2 * wait, _LONGEST_WAIT)

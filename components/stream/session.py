@@ -261,11 +261,11 @@ class Session:
         return True
 
     def _produce(self, record: Record) -> None:
-        options: dict[str, Any] = {"key": record.key, "headers": record.headers}
-        if record.partition is not None:
-            options["partition"] = record.partition
-        if record.source is not None:
-            options["on_delivery"] = functools.partial(self._delivered, record.source)
+        options: dict[str, Any] = {
+            "key": record.key,
+            "headers": record.headers,
+            "on_delivery": functools.partial(self._delivered, record.source),
+        }
         while True:
             try:
                 self._producer.produce(record.topic, record.value, **options)
@@ -273,7 +273,7 @@ class Session:
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:
-                if error.args[0].code() not in _TOO_LARGE or record.source is None:
+                if error.args[0].code() not in _TOO_LARGE:
                     raise
                 self._delivered(record.source, error.args[0], None)
                 raise _AbortedError(error.args[0].str()) from error

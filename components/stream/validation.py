@@ -28,7 +28,7 @@ class Validator:
         """Takes what is known.
 
         Args:
-            inputs: those that events bring; what an enrichment supplies is not among them.
+            inputs: of the model.
             others: fields that the model does not take, but the stream's settings name.
             reject_unknown: whether an event with any other field is rejected.
         """

@@ -4,7 +4,6 @@ A key's events lie in chunks, sorted by time, so that an event rewrites one chun
 """
 
 import math
-import struct
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 from itertools import chain
@@ -12,10 +11,10 @@ from typing import Any, Protocol
 
 from components.settings import WindowFeature, WindowFeatures
 from components.settings.window_features import milliseconds
+from components.window_features.values import as_float32
 
 _CHUNK_EVENTS = 64
 _INDEX = "index"
-_FLOAT32 = struct.Struct("f")
 
 Stored = list[Any]
 """An event: its time, then the values of `History.columns`."""
@@ -90,7 +89,7 @@ class History:
             if feature.of == "count":
                 found.append(len(inside) + 1)
             elif feature.of == "time_since_last":
-                found.append(_narrow((time - inside[-1][0]) / 1000) if inside else None)
+                found.append(as_float32((time - inside[-1][0]) / 1000) if inside else None)
             else:
                 place = self.columns.index(feature.column)
                 given = [event[place + 1] for event in inside]
@@ -133,18 +132,9 @@ def _aggregated(feature: WindowFeature, values: list[Any]) -> Any:
     # fsum adds exactly and rounds once, as integers do.
     total = float(sum(values)) if values and isinstance(values[0], int) else math.fsum(values)
     if feature.of == "mean":
-        return _narrow(total / len(values)) if values else None
-    return _narrow(total)
+        return as_float32(total / len(values)) if values else None
+    return as_float32(total)
 
 
 def _time(event: Stored) -> Any:
     return event[0]
-
-
-def _narrow(value: float) -> float | None:
-    """Rounds to float32; None: it is too large."""
-    try:
-        narrow: float = _FLOAT32.unpack(_FLOAT32.pack(value))[0]
-    except OverflowError:
-        return None
-    return narrow + 0.0  # no negative zero

@@ -62,9 +62,40 @@ def test_what_a_deployment_is_told(tmp_path: Path) -> None:
     )
 
 
+WINDOWS = """\
+window_features:
+  time: placed_at
+  key: [card]
+  features: [{name: sum_1h, of: sum, column: amount, window: 1 hour}]
+"""
+SCHEMA = """\
+feature { name: "placed_at" type: INT time_domain { integer_format: UNIX_SECONDS } }
+feature { name: "card" type: BYTES }
+feature { name: "amount" type: FLOAT }
+feature { name: "sum_1h" type: FLOAT }
+feature { name: "customer" type: INT }
+feature { name: "bought" type: INT }
+"""
+
+
+def test_window_features_travel_with_the_types_of_what_they_are_made_of(tmp_path: Path) -> None:
+    (tmp_path / "schema.pbtxt").write_text(SCHEMA)
+    told = json.loads(command(tmp_path, f"{WINDOWS}schema: schema.pbtxt\n", "--show-job").stdout)
+    assert told["stream"]["features_topic"] == "shop.events.features"
+    assert told["window_features"]["features"][0]["name"] == "sum_1h"
+    assert told["window_columns"] == {
+        "placed_at": {"type": "int64", "is_time": True},
+        "card": {"type": "string", "is_time": False},
+        "amount": {"type": "float32", "is_time": False},
+    }
+
+
 @pytest.mark.parametrize(
     ("yaml", "options", "says"),
     [
+        (WINDOWS, ("--show-job",), "window_features in a stream need the types of a schema"),
+        ("stream: {features_topic: a, input_topic: a}\n", (), "dead_letter_topic and features_topic must differ"),
+        ("stream: {window_commit_ms: 0}\n", (), "stream.window_commit_ms: input should be greater than or equal to 1"),
         ("stream: {topic: a}\n", (), "stream.topic: unknown key"),
         ("stream: {duplicates: drop}\n", (), "stream: duplicates is drop, so give duplicate_window, e.g. 10000"),
         ("stream: {input_topic: 'a b'}\n", (), "stream.input_topic: string should match pattern"),

@@ -24,7 +24,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     if not shutil.which("kubectl"):
         pytest.skip("there is no `kubectl` on PATH")
     folder = tmp_path_factory.mktemp("overlay")
-    components = [COMPONENTS / "stream", COMPONENTS / "stream" / "scaling", COMPONENTS / "stream" / "monitoring"]
+    parts = ("", "scaling", "monitoring", "windows")
+    components = [COMPONENTS / "stream" / part for part in parts]
     manifests.kustomization(folder, [], components)
     content = yaml.safe_load((folder / "kustomization.yaml").read_text())
     (folder / "job.json").write_text(json.dumps(streaming.job(load_project(ROOT / "examples" / "flights"))))
@@ -47,7 +48,7 @@ def _one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 def test_the_stream_is_what_its_component_says(rendered: list[dict[str, Any]]) -> None:
     assert sorted(one["kind"] for one in rendered) == [
         *("ConfigMap", "Deployment", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject"),
-        "ServiceAccount",
+        *("Service", "ServiceAccount", "StatefulSet"),
     ]
     assert {one["metadata"]["namespace"] for one in rendered} == {"lockgate"}
     deployment = _one(rendered, "Deployment")
@@ -65,8 +66,27 @@ def test_the_stream_is_what_its_component_says(rendered: list[dict[str, Any]]) -
     assert _one(rendered, "ScaledObject")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
 
 
-def test_its_pods_are_restricted_and_hold_no_secret(rendered: list[dict[str, Any]]) -> None:
-    pod = _one(rendered, "Deployment")["spec"]["template"]["spec"]
+def test_what_gives_window_features_shares_job_policy_and_monitor_but_no_selector(
+    rendered: list[dict[str, Any]],
+) -> None:
+    windows, deployment = _one(rendered, "StatefulSet"), _one(rendered, "Deployment")
+    pod = windows["spec"]["template"]
+    (job,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "job"]
+    assert job["configMap"]["name"] == _one(rendered, "ConfigMap")["metadata"]["name"]
+    labels = pod["metadata"]["labels"].items()
+    for selector in (
+        windows["spec"]["selector"],
+        _one(rendered, "NetworkPolicy")["spec"]["podSelector"],
+        _one(rendered, "PodMonitor")["spec"]["selector"],
+    ):
+        assert selector["matchLabels"].items() <= labels
+    assert not deployment["spec"]["selector"]["matchLabels"].items() <= labels
+    assert windows["spec"]["serviceName"] == _one(rendered, "Service")["metadata"]["name"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_its_pods_are_restricted_and_hold_no_secret(rendered: list[dict[str, Any]], kind: str) -> None:
+    pod = _one(rendered, kind)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -97,11 +117,11 @@ def test_the_stream_reaches_a_store_in_the_cluster_where_an_overlay_says_so(tmp_
 
 
 def test_every_alert_has_its_paragraph(rendered: list[dict[str, Any]]) -> None:
-    text = (ROOT / "docs" / "streaming.md").read_text()
     (group,) = _one(rendered, "PrometheusRule")["spec"]["groups"]
     for rule in group["rules"]:
-        assert f"\n### {rule['alert']}\n" in text
-        assert rule["annotations"]["runbook"] == f"docs/streaming.md#{rule['alert'].lower()}"
+        page = "window-features" if rule["alert"].startswith("LockgateWindows") else "streaming"
+        assert f"\n### {rule['alert']}\n" in (ROOT / "docs" / f"{page}.md").read_text()
+        assert rule["annotations"]["runbook"] == f"docs/{page}.md#{rule['alert'].lower()}"
 
 
 def test_the_pushgateway_is_restricted_and_reached_by_who_needs_it(tmp_path: Path) -> None:

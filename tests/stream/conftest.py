@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.predictor.served_model import read_facts
-from components.settings import Stream
+from components.settings import Stream, WindowFeatures
 from components.stream.decisions import Decider
 from components.stream.health import Health
 from components.stream.metrics import Figures
@@ -88,7 +88,11 @@ class Streams:
         return Stream.model_validate({"servers": self.broker.servers, **short, **made, **changes})
 
     def run(
-        self, stream: Stream, scorer: Scorer | None = None, avro_schema: str = "", enrichment: Any = None
+        self,
+        stream: Stream,
+        scorer: Scorer | None = None,
+        avro_schema: str = "",
+        windows: WindowFeatures | None = None,
     ) -> Member:
         """Starts a member."""
         figures, over = Figures(stream), threading.Event()
@@ -97,13 +101,12 @@ class Streams:
         running = Running(
             stream,
             f"member-{uuid.uuid4().hex[:8]}",
-            Decider(stream, avro_schema, enrichment),
+            Decider(stream, avro_schema, windows),
             scorer or self.scorer,
             lambda: waiting.pop(0) if waiting else None,
             health,
             figures,
             over,
-            enrichment,
         )
         thread = threading.Thread(target=running.run, daemon=True)
         member = Member(thread, over, health, figures, waiting)

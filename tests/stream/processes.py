@@ -55,9 +55,11 @@ def write_job(path: Path, name: str, store: Path, stream: Stream) -> Path:
 class Process:
     """One process; it may be ended and started again."""
 
-    def __init__(self, job: Path, instance: str, log: Path, *command_prefix: str) -> None:
-        self._command = [*command_prefix, sys.executable, "-m", "components.stream", "--job", str(job)]
-        self._command += ["--instance", instance, "--port", "0"]
+    def __init__(self, job: Path, instance: str, log: Path, *command_prefix: str, state: Path | None = None) -> None:
+        """Args: state: folder of the stores, of a process that gives window features."""
+        module = "components.stream.windows" if state else "components.stream"
+        self._command = [*command_prefix, sys.executable, "-W", "ignore", "-m", module, "--job", str(job)]
+        self._command += ["--instance", instance, "--port", "0", *(["--state", str(state)] if state else [])]
         self.log_file = log
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.predictor.served_model import read_facts
-from components.stream.decisions import Record
 from components.stream.scoring import EndpointScorer, LocalScorer
 from pipelines.kafka_broker import Broker
 from tests import kafka
@@ -176,58 +175,6 @@ def test_a_server_that_is_away_holds_the_stream_up_and_loses_nothing(
         assert len(decided(broker, stream.output_topic, 50)) == 50
         (letter,) = kafka.wait_for(broker, stream.dead_letter_topic, 1)
         assert kafka.headers(letter)["lockgate-message"].startswith("feature 'trip km': 'far' is text")
-
-
-def test_an_enrichment_sees_valid_events_once_in_the_transaction(
-    streams: Streams, broker: Broker, scorer: LocalScorer, rows: list[dict[str, Any]]
-) -> None:
-    """A count by key as the feature `visits`, with its state in a topic of its own."""
-    changes = kafka.new_topic(broker, 1)
-
-    class Visits:
-        features = frozenset({"visits"})
-
-        def __init__(self) -> None:
-            self.counts: dict[bytes, int] = defaultdict(int)
-            self.pending: dict[bytes, int] = {}
-            self.told: list[str] = []
-
-        def assigned(self, partitions: Any) -> None:
-            self.told.append("assigned")
-
-        def revoked(self, partitions: Any) -> None:
-            self.told.append("revoked")
-
-        def enrich(self, valid: Any) -> Any:
-            self.pending = dict(self.counts)
-            values = []
-            for event in valid:
-                key = event.message.key()
-                self.pending[key] = self.pending.get(key, 0) + 1
-                values.append(self.pending[key])
-            records = [Record(changes, key, str(count).encode(), []) for key, count in self.pending.items()]
-            return {"visits": np.array(values, np.int64)}, records
-
-        def committed(self) -> None:
-            self.counts.update(self.pending)
-
-        def aborted(self) -> None:
-            self.pending = {}
-
-    enrichment = Visits()
-    stream = streams.settings(partitions=1, max_batch_events=10)
-    without = [{name: value for name, value in row.items() if name != "visits"} for row in rows]
-    bad = {"key": "key-0", "value": {"trip km": "far"}}
-    kafka.send(broker, stream.input_topic, [*events(without, 40, keys=2), bad, *events(without, 40, keys=2)])
-    member = streams.run(stream, enrichment=enrichment)
-    found = decided(broker, stream.output_topic, 80)
-    member.stop()
-    assert enrichment.counts == {b"key-0": 40, b"key-1": 40}
-    assert enrichment.told == ["assigned", "revoked"]
-    assert {m.key(): m.value() for m in kafka.committed(broker, changes)} == {b"key-0": b"40", b"key-1": b"40"}
-    arrays = {i.name: [] for i in scorer.inputs}
-    assert len(found) == 80
-    assert arrays.keys() >= {"visits"}
 
 
 def test_health_and_metrics_tell_how_it_is(streams: Streams, broker: Broker, rows: list[dict[str, Any]]) -> None:
