@@ -318,6 +318,13 @@ def test_a_scheduled_run_pins_what_is_there_when_it_starts(project: Path) -> Non
     assert pinned.data == {**data, "window": "2025-03..2025-04"}
     assert pinned.production_model == ""
     assert len(pinned.data_digest) == len(pinned.inputs_digest) == 64
+    # What window features look back into decides the result, and is not in the window.
+    feature = {"name": "visits", "of": "count", "key": ["customer"], "window": "40 days"}
+    looking = pin_inputs.python_func(
+        data, settings["publication"], "shop", "abc", {"time": "visited", "features": [feature]}
+    )
+    assert looking.data == pinned.data
+    assert looking.data_digest != pinned.data_digest
 
 
 def test_a_scheduled_run_is_evaluated_on_the_newest_rows(cli: Cli, kubeflow: Kubeflow, project: Path) -> None:

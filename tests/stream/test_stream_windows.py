@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from components.predictor.columns import column
 from components.settings import Stream, WindowFeatures
 from components.stream.job import Job
+from components.stream.windows.topology import group_of
 from components.window_features.values import InputColumn
 from pipelines.kafka_broker import Broker
 from tests import kafka
@@ -56,7 +59,7 @@ def made(count: int, seed: int = 7) -> list[dict[str, Any]]:
     ]
 
 
-def job(folder: Path, broker: Broker, windows: dict[str, Any], partitions: int) -> tuple[Path, Job]:
+def job(folder: Path, broker: Broker, windows: dict[str, Any], partitions: int, **changes: Any) -> tuple[Path, Job]:
     names = {
         f"{name}_topic": kafka.new_topic(broker, partitions) for name in ("input", "output", "dead_letter", "features")
     }
@@ -64,7 +67,7 @@ def job(folder: Path, broker: Broker, windows: dict[str, Any], partitions: int) 
     told = Job(
         name="shop",
         store=str(folder / "store"),
-        stream=Stream.model_validate({"servers": broker.servers, **short, **names}),
+        stream=Stream.model_validate({"servers": broker.servers, **short, **names, **changes}),
         window_features=WindowFeatures.model_validate(windows),
         window_columns={name: COLUMNS[name] for name in WindowFeatures.model_validate(windows).inputs},
     )
@@ -197,6 +200,47 @@ def test_what_is_no_event_passes_as_it_is(broker: Broker, tmp_path: Path, proces
         WindowFeatures.model_validate(BY_CARD).names
     )
     assert json.loads(kafka.headers(messages[8])["lockgate-window-features"])["count_10m"] == 1
+
+
+def test_a_group_may_begin_at_the_latest_event(broker: Broker, tmp_path: Path, processes: list[Process]) -> None:
+    path, told = job(tmp_path, broker, BY_CARD, 2, start="latest")
+    events = made(300)
+    send(broker, told.stream.input_topic, events[:100], 1000)
+    one = started(path, tmp_path, processes)
+    group = group_of(told.named)
+    places = [TopicPartition(told.stream.input_topic, number) for number in range(2)]
+    consumer = Consumer({"bootstrap.servers": broker.servers, "group.id": group, **kafka.QUIET})
+    deadline = time.monotonic() + 60
+    while any(place.offset < 0 for place in consumer.committed(places, 10)):
+        assert time.monotonic() < deadline, one.log()
+        time.sleep(0.2)
+    consumer.close()
+    send(broker, told.stream.input_topic, events[100:])
+    features = found(broker, told.stream.features_topic, 200)
+    assert bits(features) == bits(by_arrays(WindowFeatures.model_validate(BY_CARD), events[100:]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"window_features": None}, "stream: fix your input: the job has no window_features"),
+        ({"stream": {"input_topic": "nowhere"}}, "has no topic 'nowhere'"),
+        ({"extra": 1}, "write it again with `python -m pipelines stream --show-job`"),
+    ],
+)
+def test_what_cannot_run_is_told_in_one_line(
+    broker: Broker, tmp_path: Path, processes: list[Process], changes: dict[str, Any], says: str
+) -> None:
+    path, _ = job(tmp_path, broker, BY_CARD, 1)
+    content = json.loads(path.read_text())
+    content["stream"] |= changes.pop("stream", {})
+    path.write_text(json.dumps(content | changes))
+    one = started(path, tmp_path, processes)
+    assert one.process
+    assert one.process.wait(60) == 2
+    last = one.log().strip().splitlines()[-1]
+    assert says in last
+    assert "Traceback" not in one.log()
 
 
 def test_a_late_event_sees_what_was_before_it(broker: Broker, tmp_path: Path, processes: list[Process]) -> None:

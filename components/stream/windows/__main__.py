@@ -18,6 +18,7 @@ from components.kafka_clients import partitions
 from components.stream.health import Health
 from components.stream.job import Job, read_job
 from components.stream.patience import LONGEST_WAIT, patiently, pause, waiting_times
+from components.stream.windows.beginning import begin
 from components.stream.windows.figures import Figures
 
 _SILENCE_SECONDS = 600.0  # stores that are read from Kafka again, and a commit that waits for a broker
@@ -64,7 +65,7 @@ def _run(job: Job, instance: str, folder: Path, health: Health, figures: Figures
         patiently(functools.partial(partitions, stream.servers, topic), over, health)
     if over.is_set():
         return
-    from components.stream.windows.topology import build  # Quix Streams takes a second to import
+    from components.stream.windows.topology import build, group_of  # Quix Streams takes a second to import
 
     def alive(*_: Any) -> None:
         health.ready = True
@@ -78,6 +79,7 @@ def _run(job: Job, instance: str, folder: Path, health: Health, figures: Figures
     while not over.is_set():
         began = time.monotonic()
         try:
+            begin(stream, group_of(stream))
             app = build(
                 stream,
                 windows,
@@ -94,7 +96,7 @@ def _run(job: Job, instance: str, folder: Path, health: Health, figures: Figures
             )
             app.run()  # it ends by itself, without an error, only when a signal comes
             return
-        except LockgateError:
+        except InputError:
             raise
         except Exception as error:  # whatever it is, what is committed stands: a new session goes on from there
             figures.lost()

@@ -37,7 +37,7 @@ def build(
     processed: Callable[[str, int, int], None],
     statistics: Callable[[str], None],
 ) -> Application:
-    """Builds the topology; nothing runs yet.
+    """Builds the topology; nothing runs yet. Where its group begins, `beginning.begin` has told.
 
     Args:
         stream: with every name filled in.
@@ -55,7 +55,7 @@ def build(
     app = Application(
         broker_address=stream.servers,
         consumer_group=group_of(stream),
-        auto_offset_reset=stream.start,
+        auto_offset_reset="earliest",  # `begin` has told where that is
         processing_guarantee="exactly-once",
         commit_interval=stream.window_commit_ms / 1000,
         commit_every=stream.max_batch_events,
