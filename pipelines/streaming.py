@@ -24,7 +24,7 @@ from components.model_store import ModelStore
 from components.schema import columns, parse_schema
 from components.settings import Project, Stream, Task, WindowFeatures
 from components.window_features.values import InputColumn
-from pipelines import stream_picture
+from pipelines import stream_history, stream_picture
 from pipelines.environments import PREDICTOR, ROOT
 from pipelines.project import LoadedProject
 from pipelines.stream_alerts import Alerts, Follower, Truth
@@ -135,12 +135,17 @@ def run(
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
         path.write_text(json.dumps(told), encoding="utf-8")
-        with Follower(stream, alerts), _replaying(stream, replay, port) as replayed:
-            processes = [_start("components.stream", path, "--port", str(port), "--instance", instance)]
-            if "window_features" in told:
-                # Its stores are read from Kafka each time: nothing of them stays here.
-                options = ("--port", "0", "--instance", instance, "--state", str(folder / "state"))
-                processes.append(_start("components.stream.windows", path, *options))
+        processes = []
+        windows = WindowFeatures.model_validate(told["window_features"]) if "window_features" in told else None
+        if windows:
+            # Its stores are read from Kafka each time: nothing of them stays here.
+            options = ("--port", "0", "--instance", instance, "--state", str(folder / "state"))
+            processes.append(_start("components.stream.windows", path, *options))
+            stack.callback(processes[0].kill)
+            if replay:
+                _fill(stream, told, replay, processes[0], console)
+        processes.append(_start("components.stream", path, "--port", str(port), "--instance", instance))
+        with Follower(stream, alerts), _replaying(stream, replay, port, windows) as replayed:
             status, code = _watch(processes, port, console, alerts, shown, replayed)
     if status:
         for text in summary(status, alerts, shown.budget):
@@ -149,6 +154,17 @@ def run(
             stream_picture.write(shown.picture, alerts, told["name"], shown.budget, status)
             console.print(f"picture  {shown.picture}", soft_wrap=True)
     return code
+
+
+def _fill(
+    stream: Stream, told: Mapping[str, Any], replay: Replay, process: "subprocess.Popen[bytes]", console: Console
+) -> None:
+    """Lets window features of a replay see what was before it."""
+    columns = {name: InputColumn.model_validate(column) for name, column in told["window_columns"].items()}
+    windows = WindowFeatures.model_validate(told["window_features"])
+    rows = stream_history.before(replay.split, windows, columns)
+    console.print(f"window features look back into {len(rows):,} events before those that are replayed …")
+    stream_history.fill(stream, windows, rows, process)
 
 
 def make_topics(stream: Stream, has_windows: bool) -> None:
@@ -184,7 +200,7 @@ def _watch(
     """Shows how the stream is until one of its processes ends: Ctrl-C reaches all, and this one ends after them.
 
     Returns:
-        What was last known of it, None: nothing; its exit code.
+        What was last known of it, None: nothing; the exit code of the process that ended first.
     """
 
     def terminate(*_: Any) -> None:
@@ -212,8 +228,11 @@ def _watch(
             idle = idle + 1 if replayed.is_set() and is_idle else 0
             if idle == _IDLE_PICTURES:
                 terminate()
+    code = next(code for process in processes if (code := process.poll()) is not None)
     terminate()
-    return last, max((process.wait() for process in processes), key=abs)
+    for process in processes:
+        process.wait()
+    return last, code
 
 
 def _status(port: int) -> dict[str, Any] | None:
@@ -261,13 +280,17 @@ def truth_of(replay: Replay, stream: Stream) -> Truth | None:
 
 
 @contextlib.contextmanager
-def _replaying(stream: Stream, replay: Replay | None, port: int) -> Iterator[threading.Event]:
+def _replaying(
+    stream: Stream, replay: Replay | None, port: int, windows: WindowFeatures | None
+) -> Iterator[threading.Event]:
     """Writes rows as events while the block goes on; gives what tells that all are written."""
     over, done = threading.Event(), threading.Event()
     if replay is None:
         yield done
         return
-    thread = threading.Thread(target=_replay, args=(stream, replay, port, over, done), name="replay", daemon=True)
+    thread = threading.Thread(
+        target=_replay, args=(stream, replay, port, windows, over, done), name="replay", daemon=True
+    )
     thread.start()
     try:
         yield done
@@ -276,7 +299,14 @@ def _replaying(stream: Stream, replay: Replay | None, port: int) -> Iterator[thr
         thread.join(5)
 
 
-def _replay(stream: Stream, replay: Replay, port: int, over: threading.Event, done: threading.Event) -> None:
+def _replay(
+    stream: Stream,
+    replay: Replay,
+    port: int,
+    windows: WindowFeatures | None,
+    over: threading.Event,
+    done: threading.Event,
+) -> None:
     from confluent_kafka import Producer
 
     from components.kafka_clients import properties
@@ -287,10 +317,12 @@ def _replay(stream: Stream, replay: Replay, port: int, over: threading.Event, do
             return
     producer = Producer(properties(stream.servers) | {"linger.ms": 5})
     began = time.monotonic()
+    left_out = {*replay.task.labels, *(windows.names if windows else ())}
     for sent, row in enumerate(_rows(replay)):
-        event = {name: value for name, value in row.items() if value is not None and name not in replay.task.labels}
+        event = {name: value for name, value in row.items() if value is not None and name not in left_out}
         value = json.dumps(event, default=str)
-        while not _produced(producer, stream.input_topic, value, str(sent)):
+        key = stream_history.key_of(row, windows) or str(sent)
+        while not _produced(producer, stream.input_topic, value, key):
             if over.is_set():
                 return
         ahead = (sent + 1) / replay.rate - (time.monotonic() - began)
