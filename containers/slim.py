@@ -34,7 +34,6 @@ RULES = (
         (
             *("**/*.pyx", "**/*.pxd", "**/*.pxi", "**/*.pyi", "**/*.h", "**/*.hpp", "**/*.a"),
             *("pyarrow/include", "pyarrow/src"),
-            "numpy/f2py",  # compiles Fortran
             # Copies under the names that a linker looks for; what is loaded is `.so.<version>`.
             *("pyarrow/libarrow_python*.so", "pyarrow/libarrow_python*.so.*.*.*"),
         ),
