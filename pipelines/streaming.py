@@ -130,7 +130,9 @@ def run(
             console.print("starting a Kafka broker on this machine …")
             started = stack.enter_context(broker(folder / "broker", long_running=True))
             stream = stream.model_copy(update={"servers": started.servers})
-            make_topics(stream, "window_features" in told)
+            # With one partition, the events of every key of window features come in the order in which they are sent.
+            has_windows = "window_features" in told
+            make_topics(stream, has_windows, 1 if has_windows and replay else _PARTITIONS)
             console.print(f"Kafka at {started.servers}: {stream.input_topic} → {stream.output_topic}")
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
@@ -167,7 +169,7 @@ def _fill(
     stream_history.fill(stream, windows, rows, process)
 
 
-def make_topics(stream: Stream, has_windows: bool) -> None:
+def make_topics(stream: Stream, has_windows: bool, partitions: int) -> None:
     """Makes a stream's topics on a broker that has none of them."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -176,7 +178,7 @@ def make_topics(stream: Stream, has_windows: bool) -> None:
     names = [stream.input_topic, stream.output_topic, stream.dead_letter_topic]
     names += [stream.features_topic] if has_windows else []
     admin = AdminClient(properties(stream.servers))
-    for made in admin.create_topics([NewTopic(name, _PARTITIONS, 1) for name in names]).values():
+    for made in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
         made.result(30)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Protocol
 
-from components.settings import WindowFeature, WindowFeatures
+from components.settings import WindowFeatures
 from components.settings.window_features import milliseconds
 from components.window_features.values import as_float32
 
@@ -46,11 +46,15 @@ class History:
             windows: the section.
             key: columns of the key, of at least one feature.
         """
-        self._features = [feature for feature in windows.features if windows.key_of(feature) == list(key)]
-        self.columns = list(dict.fromkeys(feature.column for feature in self._features if feature.column))
+        features = [feature for feature in windows.features if windows.key_of(feature) == list(key)]
+        self.columns = list(dict.fromkeys(feature.column for feature in features if feature.column))
         """Of which an event's values are kept."""
-        self.names = [feature.name for feature in self._features]
-        self._longest = max(feature.window_ms for feature in self._features)
+        self.names = [feature.name for feature in features]
+        self._features = [
+            (feature.of, feature.window_ms, self.columns.index(feature.column) if feature.column else -1)
+            for feature in features
+        ]
+        self._longest = max(feature.window_ms for feature in features)
         self._kept = self._longest + milliseconds(windows.lateness)
 
     def add(self, store: Store, time: int, values: Sequence[Any], now: int) -> list[Any]:
@@ -84,17 +88,16 @@ class History:
     def _computed(self, time: int, values: Sequence[Any], seen: list[Stored]) -> list[Any]:
         times = [event[0] for event in seen]
         found: list[Any] = []
-        for feature in self._features:
-            inside = seen[bisect_right(times, time - feature.window_ms) :]
-            if feature.of == "count":
-                found.append(len(inside) + 1)
-            elif feature.of == "time_since_last":
-                found.append(as_float32((time - inside[-1][0]) / 1000) if inside else None)
+        for of, window_ms, place in self._features:
+            first = bisect_right(times, time - window_ms)
+            if of == "count":
+                found.append(len(seen) - first + 1)
+            elif of == "time_since_last":
+                found.append(as_float32((time - times[-1]) / 1000) if first < len(seen) else None)
             else:
-                place = self.columns.index(feature.column)
-                given = [event[place + 1] for event in inside]
+                given = [event[place + 1] for event in seen[first:]]
                 given.append(values[place])
-                found.append(_aggregated(feature, [value for value in given if value is not None]))
+                found.append(_aggregated(of, [value for value in given if value is not None]))
         return found
 
     def _forget(self, store: Store, index: list[list[int]], before: int) -> None:
@@ -126,12 +129,12 @@ class History:
         return len(chunks.get(name) or store.get(name)) >= _CHUNK_EVENTS
 
 
-def _aggregated(feature: WindowFeature, values: list[Any]) -> Any:
-    if feature.of == "distinct":
+def _aggregated(of: str, values: list[Any]) -> Any:
+    if of == "distinct":
         return len(set(values))
     # fsum adds exactly and rounds once, as integers do.
     total = float(sum(values)) if values and isinstance(values[0], int) else math.fsum(values)
-    if feature.of == "mean":
+    if of == "mean":
         return as_float32(total / len(values)) if values else None
     return as_float32(total)
 
