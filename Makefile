@@ -43,7 +43,7 @@ demo-loop: setup data ## Play a year of flights: serve, log, watch, retrain; dra
 	@$(DEV) -m pipelines.demo_loop $(LOOP)
 
 demo-fraud: PROJECT = examples/fraud
-demo-fraud: setup data ## Decide a month of card payments from a Kafka topic; show and draw the alerts (FRAUD=… for options)
+demo-fraud: setup data ## Decide weeks of card payments from a Kafka topic; show and draw the alerts (FRAUD=… for options)
 	@$(DEV) -m pipelines.demo_fraud $(FRAUD)
 
 test: setup ## Run all tests that this machine can run; the rest is skipped with the reason

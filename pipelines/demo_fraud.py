@@ -1,4 +1,4 @@
-"""`make demo-fraud`: decides a month of card payments one by one, shows the alerts, and draws what came of them.
+"""`make demo-fraud`: decides three weeks of card payments one by one, shows the alerts, and draws what came of them.
 
 Trains the model of examples/fraud where none is published, runs a Kafka broker on this machine, and makes events of
 the payments that the model has not seen. They come faster than they did: the clock of the picture is theirs. An alert
@@ -28,8 +28,10 @@ _REPORTS = "reports.parquet"
 def main() -> int:
     """Decides, and gives an exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.demo_fraud", description=__doc__.split("\n")[0])
-    parser.add_argument("--rate", type=float, default=400, help="payments a second (default: 400)")
-    parser.add_argument("--events", type=int, default=30_000, help="payments in all (default: 30000, about a month)")
+    parser.add_argument("--rate", type=float, default=200, help="payments a second (default: 200)")
+    parser.add_argument(
+        "--events", type=int, default=20_000, help="payments in all (default: 20000, about three weeks)"
+    )
     parser.add_argument("--port", type=int, default=8090, help="of /status and /metrics (default: 8090)")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the runs")
     parser.add_argument("--picture", type=Path, help="SVG to write (default: demo-fraud.svg in the folder of the runs)")
@@ -48,6 +50,8 @@ def main() -> int:
         picture = given.picture or given.runs / "demo-fraud.svg"
         shown = streaming.Shown(streaming.budget_of(project.settings), picture)
         return streaming.run(told, given.port, "", replay, shown)
+    except KeyboardInterrupt:
+        return 130
     except LockgateError as error:
         print(f"demo-fraud: {error.label}: {error}", file=sys.stderr)
         return error.exit_code

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.stream_alerts import RECENT, Alerts, Decision
@@ -110,20 +111,18 @@ def _add_alerts(table: Table, alerts: Alerts, budget: float | None) -> None:
 
 
 def _last_alerts(alerts: Alerts) -> Table:
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("alert")
     names = list(alerts.last[0].fields)[:_FIELDS]
-    for name in names:
-        is_number = isinstance(alerts.last[0].fields[name], int | float)
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
-    table.add_column("score", justify="right")
-    table.add_column("because of", overflow="ellipsis", no_wrap=True, ratio=1)
-    table.add_column("right")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+    table.add_column("right", justify="center", no_wrap=True)
+    table.add_column("alert", no_wrap=True, min_width=11)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column(" · ".join(names), no_wrap=True, overflow="ellipsis", ratio=5)
+    table.add_column("because of", no_wrap=True, overflow="ellipsis", ratio=6)
     marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]?[/]"}
     for alert in alerts.last:
-        values = [_short(alert.fields.get(name)) for name in names]
+        fields = " · ".join(_short(alert.fields.get(name)) for name in names)
         mark = marks[alerts.verdict(alert)]
-        table.add_row(moment(alert.time_ms)[5:], *values, f"{alert.score:.2f}", reasons_of(alert), mark)
+        table.add_row(mark, moment(alert.time_ms)[5:], f"{alert.score:.2f}", escape(fields), escape(reasons_of(alert)))
     return table
 
 

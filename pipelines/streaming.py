@@ -33,8 +33,8 @@ from pipelines.stream_view import line, picture, summary
 LOCAL = "local"
 _LINE_SECONDS = 5.0
 _PICTURE_SECONDS = 0.5
-_IDLE_PICTURES = 4
-"""Without a decision, after which what was replayed counts as decided."""
+_IDLE_PICTURES = 40
+"""Without a decision, after which what was replayed counts as decided: duplicates may have been dropped."""
 _PARTITIONS = 4
 _BATCH_ROWS = 1000
 
@@ -148,7 +148,7 @@ def run(
                 _fill(stream, told, replay, processes[0], console)
         processes.append(_start("components.stream", path, "--port", str(port), "--instance", instance))
         with Follower(stream, alerts), _replaying(stream, replay, port, windows) as replayed:
-            status, code = _watch(processes, port, console, alerts, shown, replayed)
+            status, code = _watch(processes, port, console, alerts, shown, replayed, replay.events if replay else 0)
     if status:
         for text in summary(status, alerts, shown.budget):
             console.print(text, soft_wrap=True)
@@ -198,6 +198,7 @@ def _watch(
     alerts: Alerts,
     shown: Shown,
     replayed: threading.Event,
+    events: int,
 ) -> tuple[dict[str, Any] | None, int]:
     """Shows how the stream is until one of its processes ends: Ctrl-C reaches all, and this one ends after them.
 
@@ -226,9 +227,9 @@ def _watch(
                 elif time.monotonic() - shown_at >= _LINE_SECONDS:
                     shown_at = time.monotonic()
                     console.print(line(status, alerts), soft_wrap=True)
-            is_idle = before is not None and before["decided"] == status["decided"] and not status["lag"]
-            idle = idle + 1 if replayed.is_set() and is_idle else 0
-            if idle == _IDLE_PICTURES:
+            idle = idle + 1 if replayed.is_set() and before and before["decided"] == status["decided"] else 0
+            settled = status["decided"] + sum(status["rejected"].values())
+            if replayed.is_set() and (settled >= events or idle == _IDLE_PICTURES):
                 terminate()
     code = next(code for process in processes if (code := process.poll()) is not None)
     terminate()
