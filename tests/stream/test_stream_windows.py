@@ -17,7 +17,7 @@ from components.stream.job import Job
 from components.stream.windows.topology import group_of
 from components.window_features.values import InputColumn
 from pipelines.kafka_broker import Broker
-from tests import kafka
+from tests import kafka, kafka_broker
 from tests.stream.conftest import Streams
 from tests.stream.processes import Process
 from tests.window_features.made import TYPES, by_arrays
@@ -152,6 +152,28 @@ def test_kills_lose_and_double_nothing_and_what_is_kept_survives(
     features = found(broker, told.stream.features_topic, 2400)
     assert bits(features) == bits(by_arrays(WindowFeatures.model_validate(BY_CARD), events))
     assert other.stop() == 0
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[Broker]:
+    yield from kafka_broker.started(tmp_path / "broker")
+
+
+def test_a_broker_that_is_killed_loses_and_doubles_nothing(
+    own_broker: Broker, tmp_path: Path, processes: list[Process]
+) -> None:
+    broker = own_broker
+    path, told = job(tmp_path, broker, BY_CARD, 2)
+    events = made(600)
+    one = started(path, tmp_path, processes)
+    send(broker, told.stream.input_topic, events[:300])
+    kafka.wait_for(broker, told.stream.features_topic, 50, 120)
+    broker.kill()
+    broker.start()
+    send(broker, told.stream.input_topic, events[300:], 300)
+    features = found(broker, told.stream.features_topic, 600)
+    assert bits(features) == bits(by_arrays(WindowFeatures.model_validate(BY_CARD), events))
+    assert one.stop() == 0
 
 
 def test_what_is_no_event_passes_as_it_is(broker: Broker, tmp_path: Path, processes: list[Process]) -> None:

@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     _logger.setLevel(given.log_level.upper())
+    # While a broker is away it repeats itself many times a second; what ends a session is told below.
+    logging.getLogger("quixstreams").setLevel("DEBUG" if given.log_level == "debug" else "CRITICAL")
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())

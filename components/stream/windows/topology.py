@@ -4,7 +4,6 @@ A store is RocksDB on the disk, and a changelog topic in Kafka. What is read, wh
 one transaction.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from components.window_features.values import InputColumn
 
 _ROOM_BYTES = 100_000  # of a message, for what is added to it
 _ALIKE = ("retention.ms", "retention.bytes", "max.message.bytes")
-
-logging.getLogger("quixstreams").setLevel(logging.WARNING)
 
 
 def build(
