@@ -38,7 +38,7 @@ def main(version: Path, log_uri: str, time: str, key: str, files: list[str]) -> 
             keys = np.array([str(value).encode() for value in batch.column(key).to_pylist()], object)
             at = float(batch.column(time)[0].as_py())
             identity = f"{Path(file).stem}-{written}"
-            log.add(identity, batch.num_rows, arrays, model.predict(arrays), {key: keys}, at)
+            log.add(identity, batch.num_rows, arrays, model.predict(arrays), {key: keys}, at=at)
             written += batch.num_rows
     log.close(600)
     print(f"{written:,} rows of {len(files)} files")

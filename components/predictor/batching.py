@@ -31,6 +31,10 @@ class Job:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Arrays]"
     observed: bool = True
+    batch: tuple[Arrays, Arrays] = field(default_factory=lambda: ({}, {}))
+    """Inputs and outputs of all rows that were predicted together."""
+    start: int = 0
+    """Its first row among these."""
     queued_at: float = field(default_factory=time.perf_counter)
     taken_at: float = 0.0
     done_at: float = 0.0
@@ -157,9 +161,10 @@ class Batcher:
                 jobs[0].done_at = time.perf_counter()
                 jobs[0].loop.call_soon_threadsafe(_fail, jobs[0], error)
             return
-        now = time.perf_counter()
+        now, start = time.perf_counter(), 0
         for job in jobs:
-            job.done_at = now
+            job.done_at, job.batch, job.start = now, (arrays, outputs), start
+            start += job.rows
         jobs[0].loop.call_soon_threadsafe(_give, jobs, outputs)
         if jobs[0].observed:
             self._uncounted.append((arrays, outputs))
@@ -184,12 +189,10 @@ def _joined(parts: Sequence[Arrays]) -> Arrays:
 
 def _give(jobs: Sequence[Job], outputs: Arrays) -> None:
     """Gives each job its rows; runs in the event loop."""
-    start = 0
     for job in jobs:
-        end = start + job.rows
         if not job.future.done():
-            job.future.set_result({name: values[start:end] for name, values in outputs.items()})
-        start = end
+            end = job.start + job.rows
+            job.future.set_result({name: values[job.start : end] for name, values in outputs.items()})
 
 
 def _fail(job: Job, error: Exception) -> None:

@@ -225,7 +225,7 @@ class Predictor(InferenceModel):  # type: ignore[misc]
         # The answer goes out first.
         loop.call_soon(self._count, protocol, rows, times)
         if self._log:
-            self._log.add(request_id, rows, arrays, outputs, keys)
+            self._log.add(request_id, rows, *job.batch, keys, job.start)
         return answer
 
     def _without_keys(self, arrays: Arrays) -> Arrays:

@@ -45,7 +45,10 @@ class _Entry:
     request_id: str
     rows: int
     arrays: Arrays
+    """Of all rows that were predicted together: joining these takes a tenth of what joining each request's takes."""
     outputs: Arrays
+    start: int
+    """Its first row among them."""
     keys: Arrays
 
 
@@ -99,21 +102,33 @@ class RequestLog:
         self._thread.start()
 
     def add(
-        self, request_id: str, rows: int, arrays: Arrays, outputs: Arrays, keys: Arrays, at: float | None = None
+        self,
+        request_id: str,
+        rows: int,
+        arrays: Arrays,
+        outputs: Arrays,
+        keys: Arrays,
+        start: int = 0,
+        at: float | None = None,
     ) -> None:
         """Takes an answered request, by the sample; at once, whatever the storage does.
 
         Args:
             request_id: the client's or the server's.
             rows: how many.
-            arrays: by feature, [rows].
-            outputs: by output, [rows] or [rows, width].
+            arrays: by feature, of all rows that were predicted together, [all].
+            outputs: by output, of the same rows, [all] or [all, width].
             keys: by column of the key that the client gave, text [rows].
+            start: which of all rows is the request's first.
             at: seconds since 1970; None: now. For a log that is written later.
         """
-        if self._options.sample < 1 and self._draw.random() >= self._options.sample:
-            return
-        entry = _Entry(time.time() if at is None else at, request_id, rows, arrays, outputs, keys)
+        if self._options.sample < 1:
+            if self._draw.random() >= self._options.sample:
+                return
+            # Rows that are not logged must not stay in memory for the sake of one that is.
+            arrays, outputs = (_copied(values, start, rows) for values in (arrays, outputs))
+            start = 0
+        entry = _Entry(time.time() if at is None else at, request_id, rows, arrays, outputs, start, keys)
         with self._changed:
             if self._closed or self._rows + rows > self._options.buffer_rows:
                 self._count("dropped", rows)
@@ -202,26 +217,36 @@ class RequestLog:
                 partial.unlink(missing_ok=True)
 
     def _table(self, entries: Sequence[_Entry]) -> pa.Table:
-        counts = [entry.rows for entry in entries]
-        total = sum(counts)
+        counts = np.array([entry.rows for entry in entries])
+        total = int(counts.sum())
+        numbers = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+        together, starts = _together(entries)
+        places = np.repeat(starts, counts) + numbers
+
+        def joined(parts: Sequence[Any]) -> Any:
+            return np.concatenate(parts)[places]
+
         times = np.repeat(np.array([int(entry.time * 1e6) for entry in entries], np.int64), counts)
         columns: list[pa.Array] = [
             pa.array(times).cast(pa.timestamp("us", "UTC")),
             pa.array(np.repeat(np.array([entry.request_id for entry in entries], object), counts), pa.string()),
-            pa.array(np.concatenate([np.arange(count, dtype=np.int32) for count in counts])),
+            pa.array(numbers.astype(np.int32)),
             pa.array([self._facts.name] * total, pa.string()),
             pa.array([self._facts.version] * total, pa.string()),
         ]
         for name in self._keys:
+            if not any(name in entry.keys for entry in entries):
+                columns.append(pa.nulls(total, pa.string()))
+                continue
             given = [entry.keys.get(name, np.full(entry.rows, MISSING_STRING, object)) for entry in entries]
             columns.append(_texts(np.concatenate(given)))
         for i in self._inputs:
-            values = np.concatenate([entry.arrays[i.name] for entry in entries])
+            values = joined([entry.arrays[i.name] for entry in together])
             missing = is_missing(i.dtype, values)
             kind = pa.binary() if i.dtype == "string" else _TYPES[i.dtype]
             columns.append(pa.array(values, kind, mask=missing).cast(_TYPES[i.dtype]))
         for output in self._facts.outputs:
-            values = np.concatenate([entry.outputs[output.name] for entry in entries])
+            values = joined([entry.outputs[output.name] for entry in together])
             if output.dtype == "string":
                 columns.append(pa.array(values, pa.binary()).cast(pa.string()))
             elif output.width is None:
@@ -229,6 +254,24 @@ class RequestLog:
             else:
                 columns.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), output.width))
         return pa.Table.from_arrays(columns, schema=self._schema)
+
+
+def _copied(values: Arrays, start: int, rows: int) -> Arrays:
+    return {name: array[start : start + rows].copy() for name, array in values.items()}
+
+
+def _together(entries: Sequence[_Entry]) -> tuple[list[_Entry], Sequence[int]]:
+    """Gives one entry of each batch, and where each entry's rows begin among those of all these batches."""
+    begins: dict[int, int] = {}
+    chosen, starts, total = [], [], 0
+    for entry in entries:
+        batch = id(entry.arrays)
+        if batch not in begins:
+            begins[batch] = total
+            total += len(next(iter(entry.outputs.values())))
+            chosen.append(entry)
+        starts.append(begins[batch] + entry.start)
+    return chosen, starts
 
 
 def _texts(values: Any) -> pa.Array:

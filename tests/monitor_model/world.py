@@ -197,7 +197,7 @@ class World:
                     rows.arrays(first, last),
                     self.outputs(answers[first:last]),
                     {"visit": _bytes(rows.visit[first:last])},
-                    (start + number * step + timedelta(seconds=30)).timestamp(),
+                    at=(start + number * step + timedelta(seconds=30)).timestamp(),
                 )
 
     def outputs(self, answers: npt.NDArray[np.float32]) -> Arrays:

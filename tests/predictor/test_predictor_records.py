@@ -3,6 +3,7 @@
 import base64
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,34 @@ def test_keys_come_in_every_protocol_and_go_to_the_log_only(models: Path, tmp_pa
             GRPCInferenceServiceStub(channel).ModelInfer(request)
         server.stop()
     assert read_log(str(tmp_path / "log"))["id"].to_pylist() == [None, "a", "7", None, None, "8", "9", "e", None, "g"]
+
+
+@pytest.mark.parametrize("options", [{}, {"log_file_rows": 7}, {"log_sample": 0.5}])
+def test_requests_that_were_predicted_together_are_logged_each_as_it_was(
+    models: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    def ask(number: int) -> list[float]:
+        rows = [{"trip km": number + part / 4, "id": f"{number}-{part}"} for part in range(number % 4 + 1)]
+        answer = server.rows(rows, headers={"x-request-id": str(number)})
+        return [prediction["probability"] for prediction in answer.json()["predictions"]]
+
+    with running.serving(models / "binary", log_uri=tmp_path / "log", **options) as server:
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(ask, range(120)))
+        assert server.stop() == 0
+    logged = read_log(str(tmp_path / "log")).to_pylist()
+    expected = {
+        (str(number), part): (f"{number}-{part}", number + part / 4, pa.scalar(one, pa.float32()).as_py())
+        for number, given in enumerate(answers)
+        for part, one in enumerate(given)
+    }
+    found = {(row["request_id"], row["request_row"]): (row["id"], row["trip km"], row["probability"]) for row in logged}
+    assert len(found) == len(logged)
+    assert found.items() <= expected.items()
+    # A sample takes whole requests.
+    asked = {number for number, _ in found}
+    assert found.keys() == {place for place in expected if place[0] in asked}
+    assert options.get("log_sample") or len(asked) == len(answers)
 
 
 def test_the_log_leaves_out_what_is_personal(models: Path, tmp_path: Path) -> None:
