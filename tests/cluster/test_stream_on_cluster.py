@@ -136,7 +136,7 @@ def stream(shop: Project, client: str, tmp_path_factory: pytest.TempPathFactory)
             {
                 "apiVersion": "kustomize.config.k8s.io/v1beta1",
                 "kind": "Kustomization",
-                "components": ["../../components/stream"],
+                "components": ["../../components/stream", "../../components/stream/store"],
                 "images": [{"name": f"{images.REGISTRY}/predictor", "newTag": content_tag()}],
                 "configMapGenerator": [{"name": "lockgate-stream", "namespace": SERVED, "files": ["job.json"]}],
                 # A node may have two cores, and others on it.
@@ -146,13 +146,12 @@ def stream(shop: Project, client: str, tmp_path_factory: pytest.TempPathFactory)
     )
     kubectl("apply", "-f", "-", given=json.dumps(made))
     kubectl("apply", "-k", str(overlay))
-    kubectl("apply", "-f", "-", given=json.dumps(_to_the_store()))
     try:
         kubectl("-n", SERVED, "rollout", "status", STREAM, "--timeout=300s")
         yield shop
     finally:
         kubectl("delete", "-k", str(overlay), "--wait=false")
-        kubectl("-n", SERVED, "delete", "networkpolicy/stream-to-store", "secret/lockgate-stream-storage")
+        kubectl("-n", SERVED, "delete", "secret/lockgate-stream-storage")
 
 
 def test_each_event_is_decided_once_through_a_lost_pod_and_a_new_member(
@@ -193,19 +192,3 @@ def call(pod: str, code: str, *arguments: Any, given: str = "", seconds: float =
     done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _to_the_store() -> dict[str, Any]:
-    """Lets the stream's pods reach an object store in the cluster."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "stream-to-store", "namespace": SERVED},
-        "spec": {
-            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "stream"}},
-            "policyTypes": ["Egress"],
-            "egress": [
-                {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": kubeflow.RUNS}}}]}
-            ],
-        },
-    }
