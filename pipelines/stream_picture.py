@@ -1,7 +1,7 @@
 """A picture of a stream, as a self-contained SVG: scores over time, what came true, and alerts against the budget."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ class Scale:
         return round(float(_TOP + _SCORES * (high - at) / (high - low)), 1)
 
 
-def write(path: Path, alerts: Alerts, name: str, budget: float | None, status: Mapping[str, Any]) -> None:
+def write(path: Path, alerts: Alerts, name: str, budget: float | None) -> None:
     """Draws the decisions that are remembered.
 
     Args:
@@ -52,7 +52,6 @@ def write(path: Path, alerts: Alerts, name: str, budget: float | None, status: M
         alerts: with one decision at least.
         name: of the project.
         budget: alerts per 1,000 events; None: nobody says.
-        status: as the stream's process told it last.
     """
     decisions = list(alerts.kept)
     scale = Scale(min(one.time_ms for one in decisions), max(one.time_ms for one in decisions))
@@ -69,7 +68,7 @@ def write(path: Path, alerts: Alerts, name: str, budget: float | None, status: M
     )
     text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=f"{name}: decided one by one, {moment(scale.first_ms)} to {moment(scale.last_ms)}",
-        subtitle=_subtitle(alerts, groups, len(decisions), status),
+        subtitle=_subtitle(alerts, groups, len(decisions)),
         cloud="".join(f"M{scale.x(quiet[i].time_ms)} {scale.y(quiet[i].score)}h0" for i in np.sort(drawn)),
         drawn=len(drawn),
         quiet=len(quiet),
@@ -88,7 +87,7 @@ def write(path: Path, alerts: Alerts, name: str, budget: float | None, status: M
     write_whole(str(path), text)
 
 
-def _subtitle(alerts: Alerts, groups: dict[str, list[Decision]], decided: int, status: Mapping[str, Any]) -> str:
+def _subtitle(alerts: Alerts, groups: dict[str, list[Decision]], decided: int) -> str:
     caught, missed, wrong = (len(groups[name]) for name in ("caught", "missed", "false"))
     raised = caught + wrong + len(groups["open"])
     parts = [f"{decided:,} decisions", f"{1000 * raised / decided:.1f} alerts per 1,000"]
@@ -96,8 +95,6 @@ def _subtitle(alerts: Alerts, groups: dict[str, list[Decision]], decided: int, s
         parts.append(f"{caught / (caught + wrong):.0%} of them right")
     if alerts.truth and caught + missed:
         parts.append(f"{caught / (caught + missed):.0%} of {caught + missed:,} positive events found")
-    if status["p50_ms_of_all"] is not None:
-        parts.append(f"latency p50 {status['p50_ms_of_all']:.0f} ms, p99 {status['p99_ms_of_all']:.0f} ms")
     return "  ·  ".join(parts)
 
 

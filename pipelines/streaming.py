@@ -153,7 +153,7 @@ def run(
         for text in summary(status, alerts, shown.budget):
             console.print(text, soft_wrap=True)
         if shown.picture and alerts.kept:
-            stream_picture.write(shown.picture, alerts, told["name"], shown.budget, status)
+            stream_picture.write(shown.picture, alerts, told["name"], shown.budget)
             console.print(f"picture  {shown.picture}", soft_wrap=True)
     return code
 

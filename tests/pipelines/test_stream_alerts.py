@@ -174,7 +174,7 @@ def test_the_end_tells_what_was_known_and_what_was_true() -> None:
 
 
 def drawn(tmp_path: Path, alerts: Alerts, budget: float | None = None) -> str:
-    stream_picture.write(tmp_path / "stream.svg", alerts, "shop", budget, DONE)
+    stream_picture.write(tmp_path / "stream.svg", alerts, "shop", budget)
     return (tmp_path / "stream.svg").read_text()
 
 
