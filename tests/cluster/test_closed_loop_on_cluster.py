@@ -74,9 +74,12 @@ def shop(
     """A small project that is served, logs, and has the data of the month before."""
     name, folder = f"shop-{uuid.uuid4().hex[:6]}", tmp_path_factory.mktemp("shop")
     source = write_project(folder / "source", months=0)
+    served = kubeflow.served(f"{name}.example.com")
     changes = {
         "deployment": {
-            **kubeflow.served(f"{name}.example.com"),
+            **served,
+            # The new model has learned that those buy who did not: of the same row it says the opposite.
+            "canary": {**served["canary"], "max_prediction_shift": 1},
             "request_log": {"uri": f"s3://{name}/requests"},
         },
         "monitoring": {
