@@ -161,6 +161,16 @@ def wait(run: str, seconds: float = 1800) -> Ended:
     return ended
 
 
+def first_run_of(schedule: str, seconds: float = 300) -> str:
+    """Waits until a schedule has started a run, and gives its id."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if runs := pipelines("schedule", "show", schedule, "--json").json["runs"]:
+            return str(runs[0]["id"])
+        time.sleep(3)
+    raise AssertionError(f"schedule '{schedule}' started no run within {seconds:g} s")
+
+
 def states(outcome: dict[str, Any]) -> dict[str, str]:
     """Gives how the stages of a run ended, by their labels."""
     return {stage["label"]: stage["state"] for stage in outcome["stages"]}

@@ -34,7 +34,6 @@ pytestmark = [
 _COLUMNS = ["visit", "price", "age", "city", "bought"]
 _ASKED = 600
 _SECONDS_TO_LOG = 180
-_SECONDS_TO_SCHEDULE = 300
 PUSHGATEWAY = "lockgate-pushgateway"
 
 
@@ -195,7 +194,7 @@ def test_a_scheduled_run_judges_the_period_before_its_time(shop: Project, retrai
     assert made.code == 0, made
     name = made.json["name"]
     try:
-        run = _first_run_of(name)
+        run = kubeflow.first_run_of(name)
         assert pipelines("schedule", "pause", name).code == 0
         ended = kubeflow.wait(run)
     finally:
@@ -251,12 +250,3 @@ def _retrainings(shop: Project) -> list[str]:
 
 def _records(shop: Project) -> list[MonitoringRecord]:
     return MonitoringHistory(f"s3://{shop.bucket}/models/monitoring", shop.name).records()
-
-
-def _first_run_of(schedule: str) -> str:
-    deadline = time.monotonic() + _SECONDS_TO_SCHEDULE
-    while time.monotonic() < deadline:
-        if runs := pipelines("schedule", "show", schedule, "--json").json["runs"]:
-            return str(runs[0]["id"])
-        time.sleep(3)
-    raise AssertionError(f"schedule '{schedule}' started no run within {_SECONDS_TO_SCHEDULE} s")

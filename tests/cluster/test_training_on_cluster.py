@@ -192,7 +192,7 @@ def test_a_schedule_starts_a_run(shop: Project) -> None:
     assert made.code == 0, made
     name = made.json["name"]
     try:
-        run = _first_run_of(name)
+        run = kubeflow.first_run_of(name)
         assert pipelines("schedule", "pause", name).code == 0
         ended = kubeflow.wait(run)
     finally:
@@ -222,12 +222,3 @@ def _garbage(folder: Path) -> Path:
     path = folder / NEW_SPAN
     pq.write_table(month, path)
     return path
-
-
-def _first_run_of(schedule: str, seconds: float = 300) -> str:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if runs := pipelines("schedule", "show", schedule, "--json").json["runs"]:
-            return str(runs[0]["id"])
-        time.sleep(3)
-    raise AssertionError(f"schedule '{schedule}' started no run within {seconds:g} s")
