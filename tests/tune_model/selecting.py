@@ -51,7 +51,7 @@ def written(output: Path) -> Leaderboard:
 
 
 def facts(board: Leaderboard) -> Any:
-    """What must be the same each time: all but times."""
+    """What must be the same each time by rule `best`: all but times, which rule `one_standard_error` chooses by."""
     text = board.model_dump_json(exclude={"seconds": True, "rows": {"__all__": {"fit_seconds", "latency_ms"}}})
     return json.loads(text)
 

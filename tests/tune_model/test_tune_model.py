@@ -90,7 +90,7 @@ def test_few_rows_are_all_compared_on(tmp_path: Path) -> None:
 
 def test_a_seed_decides_the_selection(tmp_path: Path) -> None:
     boards = [
-        chosen(tmp_path / name, [LINEAR, TREES], trials=2, seed=seed)
+        chosen(tmp_path / name, [LINEAR, TREES], trials=2, seed=seed, rule="best")
         for name, seed in (("one", 5), ("two", 5), ("other", 6))
     ]
     assert facts(boards[0]) == facts(boards[1]) != facts(boards[2])
@@ -204,8 +204,9 @@ def test_more_is_better_where_it_is(metric: str, tmp_path: Path) -> None:
 
 def test_the_eval_split_is_not_read(tmp_path: Path) -> None:
     only_train = write_dataset(tmp_path / "given", train=read_split(project("binary").transformed, "train"))
-    board = chosen(tmp_path, [STUMPS, TREES], given=project("binary").with_transformed(only_train))
-    assert facts(board) == facts(chosen(tmp_path / "other", [STUMPS, TREES]))
+    given = project("binary").with_transformed(only_train)
+    board = chosen(tmp_path, [STUMPS, TREES], given=given, rule="best")
+    assert facts(board) == facts(chosen(tmp_path / "other", [STUMPS, TREES], rule="best"))
 
 
 @pytest.mark.parametrize("folds", [1, 5])
@@ -226,11 +227,11 @@ def _full(model: dict[str, Any]) -> dict[str, Any]:
 
 def test_trials_go_on_where_they_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies = str(tmp_path / "studies")
-    whole = chosen(tmp_path / "whole", [TREES], trials=3)
+    whole = chosen(tmp_path / "whole", [TREES], trials=3, rule="best")
     chosen(tmp_path / "first", [TREES], trials=1, studies=studies)
     before = {path: path.stat().st_mtime_ns for path in Path(studies).rglob("*.*")}
     capsys.readouterr()
-    again = chosen(tmp_path / "again", [TREES], trials=3, studies=studies)
+    again = chosen(tmp_path / "again", [TREES], trials=3, studies=studies, rule="best")
     assert capsys.readouterr().out.count("known from before") == 2
     assert facts(again) == facts(whole)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -287,7 +288,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_parts_try_what_the_whole_finds_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies = str(tmp_path / "studies")
-    asked = {"trials": 4, "sampler": "random", "prune": False, "studies": studies}
+    asked = {"trials": 4, "sampler": "random", "prune": False, "rule": "best", "studies": studies}
     parts = [chosen(tmp_path / f"part{n}", [STUMPS, TREES], part=f"{n}/3", **asked) for n in (1, 2, 3)]
     assert "known from before" not in capsys.readouterr().out
     whole = chosen(tmp_path / "whole", [STUMPS, TREES], **asked)
