@@ -120,6 +120,7 @@ def run(
         shown: to a person who looks.
     """
     stream = Stream.model_validate(told["stream"])
+    windows = WindowFeatures.model_validate(told["window_features"]) if "window_features" in told else None
     console, shown = Console(stderr=True, highlight=False), shown or Shown()
     alerts = Alerts(truth_of(replay, stream) if replay else None)
     with contextlib.ExitStack() as stack:
@@ -131,21 +132,19 @@ def run(
             started = stack.enter_context(broker(folder / "broker", long_running=True))
             stream = stream.model_copy(update={"servers": started.servers})
             # With one partition, the events of every key of window features come in the order in which they are sent.
-            has_windows = "window_features" in told
-            make_topics(stream, has_windows, 1 if has_windows and replay else _PARTITIONS)
+            make_topics(stream, windows is not None, 1 if windows and replay else _PARTITIONS)
             console.print(f"Kafka at {started.servers}: {stream.input_topic} → {stream.output_topic}")
         told = told | {"stream": stream.model_dump(mode="json", exclude_none=True)}
         path = folder / "job.json"
         path.write_text(json.dumps(told), encoding="utf-8")
         processes = []
-        windows = WindowFeatures.model_validate(told["window_features"]) if "window_features" in told else None
         if windows:
             # Its stores are read from Kafka each time: nothing of them stays here.
             options = ("--port", "0", "--instance", instance, "--state", str(folder / "state"))
             processes.append(_start("components.stream.windows", path, *options))
             stack.callback(processes[0].kill)
             if replay:
-                _fill(stream, told, replay, processes[0], console)
+                _fill(stream, windows, told["window_columns"], replay, processes[0], console)
         processes.append(_start("components.stream", path, "--port", str(port), "--instance", instance))
         with Follower(stream, alerts), _replaying(stream, replay, port, windows) as replayed:
             status, code = _watch(processes, port, console, alerts, shown, replayed, replay.events if replay else 0)
@@ -159,11 +158,15 @@ def run(
 
 
 def _fill(
-    stream: Stream, told: Mapping[str, Any], replay: Replay, process: "subprocess.Popen[bytes]", console: Console
+    stream: Stream,
+    windows: WindowFeatures,
+    made_of: Mapping[str, Any],
+    replay: Replay,
+    process: "subprocess.Popen[bytes]",
+    console: Console,
 ) -> None:
     """Lets window features of a replay see what was before it."""
-    columns = {name: InputColumn.model_validate(column) for name, column in told["window_columns"].items()}
-    windows = WindowFeatures.model_validate(told["window_features"])
+    columns = {name: InputColumn.model_validate(column) for name, column in made_of.items()}
     rows = stream_history.before(replay.split, windows, columns)
     console.print(f"window features look back into {len(rows):,} events before those that are replayed …")
     stream_history.fill(stream, windows, rows, process)

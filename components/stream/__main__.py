@@ -1,12 +1,9 @@
 """Decides a stream: `python -m components.stream --job <file>`, until SIGTERM."""
 
-import argparse
 import functools
 import gc
 import logging
-import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -16,23 +13,17 @@ from components.errors import LockgateError
 from components.kafka_clients import partitions
 from components.model_store import ModelStore
 from components.stream.job import Job, read_job
+from components.stream.process import begin_log, instance_name, options
 
 _SILENCE_SECONDS = 600.0  # a commit may wait that long for a broker
 
 
 def main(arguments: list[str]) -> int:
     """Decides until a signal comes; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m components.stream", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--job", type=Path, required=True, help="JSON, as --show-job writes it")
-    parser.add_argument(
-        "--instance", default=os.environ.get("LOCKGATE_INSTANCE", ""), help="names this process among the group's"
-    )
-    parser.add_argument("--port", type=int, default=8080, help="of /live, /ready, /metrics and /status")
+    parser = options("components.stream", __doc__)
     parser.add_argument("--threads", type=int, default=1, help="inside one operation of TensorFlow; 0: one a core")
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("lockgate").setLevel(given.log_level.upper())
+    begin_log(given.log_level)
     # A process with id 1, as in a container, has no default for this signal.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -70,8 +61,7 @@ def _run(job: Job, instance: str, port: int, threads: int, folder: Path) -> None
         patiently(functools.partial(partitions, stream.servers, topic), over, health)
     if scorer is None:
         return
-    # A process has an id of its own on its machine; the first in a container has always the same.
-    name = instance or f"{socket.gethostname()}-{os.getpid()}"
+    name = instance_name(instance)
     logging.getLogger("lockgate").info(
         "%s %s decides '%s' as '%s'; health and metrics on port %d",
         *(scorer.name, scorer.version, stream.input_topic, name, health.port),

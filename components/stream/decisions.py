@@ -11,8 +11,11 @@ from components.predictor.responses import as_json, as_rows
 from components.rows import Arrays
 from components.settings import Stream, WindowFeatures
 from components.stream.events import (
+    OFFSET,
     ORIGINAL_BYTES,
+    PARTITION,
     PREFIX,
+    TOPIC,
     Event,
     Reader,
     Rejection,
@@ -204,9 +207,9 @@ class Decider:
         headers = [
             (f"{PREFIX}reason", rejection.code.encode()),
             (f"{PREFIX}message", rejection.says.encode(errors="replace")[:_MOST_REASON_BYTES]),
-            (f"{PREFIX}topic", topic.encode()),
-            (f"{PREFIX}partition", str(partition).encode()),
-            (f"{PREFIX}offset", str(offset).encode()),
+            (TOPIC, topic.encode()),
+            (PARTITION, str(partition).encode()),
+            (OFFSET, str(offset).encode()),
             (f"{PREFIX}timestamp-ms", str(message.timestamp()[1]).encode()),
         ]
         given = [(name, content) for name, content in message.headers() or [] if not name.startswith(PREFIX)]

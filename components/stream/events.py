@@ -12,17 +12,16 @@ from components.event_formats import AvroDecoder, EventFormatError
 from components.predictor.faults import RequestError, shown
 from components.predictor.requests import parse_json
 from components.settings import Stream, WindowFeatures
+from components.window_features.values import MILLISECONDS_FROM
 
 PREFIX = "lockgate-"
 """Of the headers that are ours."""
 TOPIC, PARTITION, OFFSET = f"{PREFIX}topic", f"{PREFIX}partition", f"{PREFIX}offset"
-"""Headers of the features topic: where a message came from."""
+"""Headers of dead letters and of the features topic: where a message came from."""
 FEATURES, FAULT = f"{PREFIX}window-features", f"{PREFIX}window-fault"
 """Headers of the features topic: window features as JSON, or why there are none."""
 ORIGINAL_BYTES = f"{PREFIX}original-bytes"
 """Header of a message of which not all bytes were kept: how many there were."""
-
-_MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
 
 
 @dataclass(slots=True)
@@ -196,7 +195,7 @@ def milliseconds(value: Any) -> int | None:
             read = datetime.fromisoformat(value)
             return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1000)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return int(value if abs(value) >= _MILLISECONDS_FROM else value * 1000)
+            return int(value if abs(value) >= MILLISECONDS_FROM else value * 1000)
     except (ValueError, OverflowError):
         pass
     return None

@@ -22,6 +22,7 @@ from confluent_kafka import (
 
 from components.kafka_clients import properties, reaching, told_as
 from components.settings import Stream
+from components.stream.clients import consuming, producing
 from components.stream.decisions import Record
 
 _SECONDS = 30.0
@@ -346,13 +347,7 @@ def _listed(partitions: Iterable[int]) -> str:
 
 
 def _producer_properties(stream: Stream, instance: str) -> dict[str, Any]:
-    return {
-        "transactional.id": f"{stream.group}-{instance}",
-        "transaction.timeout.ms": int(stream.transaction_seconds * 1000),
-        "linger.ms": 0,
-        "compression.type": "lz4",
-        # As Java's clients choose: the decisions of one key are where a Java program looks for them.
-        "partitioner": "murmur2_random",
+    return producing(stream, stream.group, instance) | {
         "delivery.report.only.error": True,
         "message.max.bytes": stream.max_event_bytes + _ROOM_BYTES,
         "queue.buffering.max.messages": max(100_000, 4 * stream.max_batch_events),
@@ -360,20 +355,14 @@ def _producer_properties(stream: Stream, instance: str) -> dict[str, Any]:
 
 
 def _consumer_properties(stream: Stream) -> dict[str, Any]:
-    return {
+    return consuming(stream) | {
         "group.id": stream.group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": stream.start,
-        "isolation.level": "read_committed",
         "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": int(stream.session_seconds * 1000),
-        "heartbeat.interval.ms": int(stream.session_seconds * 1000 / 4),
         "fetch.wait.max.ms": 100,
-        # Backpressure: so much is held here, and the rest stays with the broker.
-        "queued.max.messages.kbytes": 16_384,
         "queued.min.messages": max(10_000, 2 * stream.max_batch_events),
-        "fetch.message.max.bytes": max(1_048_576, stream.max_event_bytes),
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 5_000,
     }

@@ -1,12 +1,9 @@
 """Gives events their window features: `python -m components.stream.windows --job <file>`, until SIGTERM."""
 
-import argparse
 import functools
 import json
 import logging
-import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -18,6 +15,7 @@ from components.kafka_clients import partitions
 from components.stream.health import Health
 from components.stream.job import Job, read_job
 from components.stream.patience import LONGEST_WAIT, patiently, pause, waiting_times
+from components.stream.process import begin_log, instance_name, options
 from components.stream.windows.beginning import begin
 from components.stream.windows.figures import Figures
 
@@ -28,21 +26,12 @@ _logger = logging.getLogger("lockgate")
 
 def main(arguments: list[str]) -> int:
     """Works until a signal comes; gives the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m components.stream.windows", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--job", type=Path, required=True, help="JSON, as --show-job writes it")
-    parser.add_argument(
-        "--instance", default=os.environ.get("LOCKGATE_INSTANCE", ""), help="names this process among the group's"
-    )
-    parser.add_argument("--port", type=int, default=8080, help="of /live, /ready, /metrics and /status")
+    parser = options("components.stream.windows", __doc__)
     parser.add_argument(
         "--state", type=Path, default=Path("state"), help="folder of the stores; what is not there comes from Kafka"
     )
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    _logger.setLevel(given.log_level.upper())
+    begin_log(given.log_level)
     # While a broker is away it repeats itself many times a second; what ends a session is told below.
     logging.getLogger("quixstreams").setLevel("DEBUG" if given.log_level == "debug" else "CRITICAL")
     over = threading.Event()
@@ -52,7 +41,7 @@ def main(arguments: list[str]) -> int:
         job = read_job(given.job)
         figures = Figures()
         health = Health(given.port, _SILENCE_SECONDS, figures.summary)
-        _run(job, given.instance or f"{socket.gethostname()}-{os.getpid()}", given.state, health, figures, over)
+        _run(job, instance_name(given.instance), given.state, health, figures, over)
     except LockgateError as error:
         print(f"stream: {error.label}: {error}", file=sys.stderr)
         return error.exit_code

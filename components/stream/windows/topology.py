@@ -15,6 +15,7 @@ from quixstreams.models.serializers import Serializer
 
 from components.kafka_clients import properties
 from components.settings import Stream, WindowFeatures
+from components.stream.clients import consuming, producing
 from components.stream.windows.enriched import Enriched
 from components.stream.windows.steps import Reading, Step
 from components.window_features.values import InputColumn
@@ -131,24 +132,10 @@ def _logging_in(stream: Stream) -> dict[str, Any]:
 
 
 def _consumer_properties(stream: Stream) -> dict[str, Any]:
-    return {
-        "isolation.level": "read_committed",
-        "session.timeout.ms": int(stream.session_seconds * 1000),
-        "heartbeat.interval.ms": int(stream.session_seconds * 1000 / 4),
-        "fetch.wait.max.ms": 20,
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.message.max.bytes": max(1_048_576, stream.max_event_bytes),
-        "statistics.interval.ms": 1000,
-    }
+    return consuming(stream) | {"fetch.wait.max.ms": 20, "statistics.interval.ms": 1000}
 
 
 def _producer_properties(stream: Stream, instance: str) -> dict[str, Any]:
-    return {
-        "transactional.id": f"{group_of(stream)}-{instance}",
-        "transaction.timeout.ms": int(stream.transaction_seconds * 1000),
-        "linger.ms": 0,
-        "compression.type": "lz4",
-        # As Java's clients choose, and as the decisions' topic is written.
-        "partitioner": "murmur2_random",
-        "message.max.bytes": max(1_000_000, stream.max_event_bytes + _ROOM_BYTES),
+    return producing(stream, group_of(stream), instance) | {
+        "message.max.bytes": max(1_000_000, stream.max_event_bytes + _ROOM_BYTES)
     }
