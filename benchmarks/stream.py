@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from confluent_kafka import Consumer, Producer  # noqa: E402
+from confluent_kafka import Producer  # noqa: E402
 
 from components.model_store import ModelStore  # noqa: E402
 from components.settings import Stream  # noqa: E402
@@ -88,9 +88,9 @@ def throughput(started: Broker, folder: Path, rows: list[dict[str, Any]], events
     stream = _settings(started)
     _send(started, stream.input_topic, rows, 0, events)
     with _member(folder, stream) as process:
-        loaded = _observed(started, stream, 1)
+        loaded = kafka.observed(started, stream.output_topic, 1)
         before = _cpu_seconds(process)
-        found = _observed(started, stream, events)
+        found = kafka.observed(started, stream.output_topic, events)
         seconds = _cpu_seconds(process) - before
     times = np.array([json.loads(message.value())["decided_at_ms"] for message, _ in found])
     first, last = times.min(), times.max()
@@ -109,10 +109,10 @@ def latency(started: Broker, folder: Path, rows: list[dict[str, Any]], rate: int
     stream = _settings(started)
     with _member(folder, stream):
         _send(started, stream.input_topic, rows, 0, 200)
-        _observed(started, stream, 200)
+        kafka.observed(started, stream.output_topic, 200)
         sender = threading.Thread(target=_send_evenly, args=(started, stream, rows, rate, seconds))
         sender.start()
-        found = _observed(started, stream, rate * seconds + 200)
+        found = kafka.observed(started, stream.output_topic, rate * seconds + 200)
         sender.join()
     decisions = [(json.loads(message.value()), received) for message, received in found]
     warm = [(d, received) for d, received in decisions if int(d["event_id"]) >= rate * 3]
@@ -261,31 +261,6 @@ def _send_slowly(
             producer.poll(0)
             over.wait(pause)
     producer.flush()
-
-
-def _observed(started: Broker, stream: Stream, count: int) -> list[tuple[Any, float]]:
-    """Reads what is committed to the output until so many came; gives messages, and when each was here (ms)."""
-    observer = Consumer(
-        {
-            "bootstrap.servers": started.servers,
-            "group.id": f"observer-{stream.group}-{count}",
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 5,
-        }
-    )
-    observer.subscribe([stream.output_topic])
-    found: list[tuple[Any, float]] = []
-    deadline = time.monotonic() + 600
-    while len(found) < count:
-        first = observer.poll(1)
-        if first is not None:
-            batch = [first, *observer.consume(5000, 0)]
-            now = time.time() * 1000
-            found += [(message, now) for message in batch if not message.error()]
-        assert time.monotonic() < deadline, f"{len(found)} of {count} decisions came"
-    observer.close()
-    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from confluent_kafka import Consumer, Producer  # noqa: E402
+from confluent_kafka import Producer  # noqa: E402
 
 from components.settings import Stream, WindowFeatures  # noqa: E402
 from components.stream.job import Job  # noqa: E402
@@ -65,7 +65,8 @@ def main() -> None:
         process.producer.flush()
         began = time.monotonic()
         process.start()
-        first, found = _observed(started, stream, 1), _observed(started, stream, given.events)
+        topic = stream.features_topic
+        first, found = kafka.observed(started, topic, 1), kafka.observed(started, topic, given.events)
         seconds = (found[-1][1] - first[0][1]) / 1000
         cpu = process.cpu()
         print(
@@ -74,7 +75,7 @@ def main() -> None:
         )
         sender = threading.Thread(target=_send_evenly, args=(process.producer, stream, given))
         sender.start()
-        found = _observed(started, stream, given.events + given.rate * given.seconds)[given.events :]
+        found = kafka.observed(started, topic, given.events + given.rate * given.seconds)[given.events :]
         sender.join()
         taken = np.array([received - message.timestamp()[1] for message, received in found[given.rate * 3 :]])
         print(f"latency at {given.rate}/s: p50, p99, longest ms", np.quantile(taken, (0.5, 0.99, 1)).round().tolist())
@@ -126,29 +127,6 @@ def _send_evenly(producer: Producer, stream: Stream, given: argparse.Namespace) 
         if ahead > 0.001:
             time.sleep(ahead)
     producer.flush()
-
-
-def _observed(started: Broker, stream: Stream, count: int) -> list[tuple[Any, float]]:
-    """Reads what is committed until so many came; gives messages, and when each was here (ms)."""
-    observer = Consumer(
-        {
-            "bootstrap.servers": started.servers,
-            "group.id": f"observer-{count}",
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 5,
-        }
-    )
-    observer.subscribe([stream.features_topic])
-    found: list[tuple[Any, float]] = []
-    while len(found) < count:
-        first = observer.poll(1)
-        if first is not None:
-            batch = [first, *observer.consume(5000, 0)]
-            now = time.time() * 1000
-            found += [(message, now) for message in batch if not message.error()]
-    observer.close()
-    return found
 
 
 if __name__ == "__main__":

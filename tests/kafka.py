@@ -74,6 +74,31 @@ def wait_for(broker: Broker, topic: str, count: int, seconds: float = 90) -> lis
         time.sleep(0.2)
 
 
+def observed(broker: Broker, topic: str, count: int, seconds: float = 600) -> list[tuple[Any, float]]:
+    """Reads what is committed as it comes, until so many came; gives messages, and when each was here (ms)."""
+    observer = Consumer(
+        {
+            "bootstrap.servers": broker.servers,
+            "group.id": f"observer-{uuid.uuid4().hex}",
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 5,
+        }
+    )
+    observer.subscribe([topic])
+    found: list[tuple[Any, float]] = []
+    deadline = time.monotonic() + seconds
+    while len(found) < count:
+        first = observer.poll(1)
+        if first is not None:
+            batch = [first, *observer.consume(5000, 0)]
+            now = time.time() * 1000
+            found += [(message, now) for message in batch if not message.error()]
+        assert time.monotonic() < deadline, f"{len(found)} of {count} messages came to {topic}"
+    observer.close()
+    return found
+
+
 def headers(message: Any) -> dict[str, str]:
     """Gives the headers of a message as text."""
     return {name: (value or b"").decode() for name, value in message.headers() or []}

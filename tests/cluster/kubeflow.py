@@ -161,8 +161,20 @@ def wait(run: str, seconds: float = 1800) -> Ended:
     return ended
 
 
-def first_run_of(schedule: str, seconds: float = 300) -> str:
-    """Waits until a schedule has started a run, and gives its id."""
+def run_by_schedule(folder: Path, *options: str) -> Ended:
+    """Makes a schedule of every minute, and follows its first run to the end, while the schedule is paused."""
+    made = pipelines("schedule", "create", folder, "--every", "1m", *options, "--json")
+    assert made.code == 0, made
+    name = made.json["name"]
+    try:
+        run = _first_run_of(name)
+        assert pipelines("schedule", "pause", name).code == 0
+        return wait(run)
+    finally:
+        assert pipelines("schedule", "delete", name).code == 0
+
+
+def _first_run_of(schedule: str, seconds: float = 300) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if runs := pipelines("schedule", "show", schedule, "--json").json["runs"]:

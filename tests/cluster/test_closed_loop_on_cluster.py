@@ -190,15 +190,7 @@ def test_the_same_evidence_trains_once(shop: Project, retrained: dict[str, Any],
 
 def test_a_scheduled_run_judges_the_period_before_its_time(shop: Project, retrained: dict[str, Any]) -> None:
     options = ("--set", "monitoring.window=hour", "--set", "monitoring.response.retrain=false")
-    made = pipelines("schedule", "create", shop.folder, "--pipeline", "monitoring", "--every", "1m", *options, "--json")
-    assert made.code == 0, made
-    name = made.json["name"]
-    try:
-        run = kubeflow.first_run_of(name)
-        assert pipelines("schedule", "pause", name).code == 0
-        ended = kubeflow.wait(run)
-    finally:
-        assert pipelines("schedule", "delete", name).code == 0
+    ended = kubeflow.run_by_schedule(shop.folder, "--pipeline", "monitoring", *options)
     assert (ended.code, ended.json["verdict"]) == (0, "PASSED"), ended
     hourly = [record for record in _records(shop) if record.end - record.start == timedelta(hours=1)]
     assert len(hourly) == 1

@@ -188,15 +188,7 @@ def test_a_run_can_be_canceled(shop: Project) -> None:
 
 
 def test_a_schedule_starts_a_run(shop: Project) -> None:
-    made = pipelines("schedule", "create", shop.folder, "--every", "1m", "--set", "data.window=all", "--json")
-    assert made.code == 0, made
-    name = made.json["name"]
-    try:
-        run = kubeflow.first_run_of(name)
-        assert pipelines("schedule", "pause", name).code == 0
-        ended = kubeflow.wait(run)
-    finally:
-        assert pipelines("schedule", "delete", name).code == 0
+    ended = kubeflow.run_by_schedule(shop.folder, "--set", "data.window=all")
     assert (ended.code, ended.json["verdict"]) == (0, "PASSED"), ended
 
 
