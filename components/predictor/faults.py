@@ -1,5 +1,6 @@
 """Why a request is not answered with a prediction."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -46,9 +47,14 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"there are: {shown}{' …' if len(names) > 40 else ''}"
 
 
+_MOST_SHOWN = 60
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = _SHORT.maxlist = _SHORT.maxdict = _SHORT.maxstring = _SHORT.maxlong = 2 * _MOST_SHOWN
+
+
 def shown(value: object) -> str:
-    """Gives a value for a message, in JSON's spelling and cut short."""
+    """Gives a value for a message, in JSON's spelling and cut short, however long or deep it is."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = repr(value) if isinstance(value, str | bytes) else str(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    text = repr(value[: _MOST_SHOWN + 1]) if isinstance(value, str | bytes) else _SHORT.repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

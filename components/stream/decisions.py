@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from components.predictor.faults import RowError
+from components.predictor.faults import RowError, shown
 from components.predictor.responses import as_json, as_rows
 from components.rows import Arrays
 from components.settings import Stream, WindowFeatures
@@ -229,8 +229,15 @@ def _spelled(decision: dict[str, Any]) -> bytes:
         return as_json(decision)
     except TypeError:
         # What is passed through may be bytes, or an integer of more than 64 bits, which JSON's parsers do not take.
-        decision["event"] = {name: str(value) for name, value in decision["event"].items()}
+        decision["event"] = {name: _as_text(value) for name, value in decision["event"].items()}
         return as_json(decision)
+
+
+def _as_text(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return shown(value)
 
 
 def _without(row: int, events: list[Event], arrays: Arrays) -> tuple[list[Event], Arrays]:

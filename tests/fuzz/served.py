@@ -55,7 +55,7 @@ class Server:
     def post(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> requests.Response:
         """Sends a request, and sees to it that the answer is one."""
         answer = self.session.post(self.url + path, data=body, headers=headers, timeout=60)
-        assert_answered(answer)
+        assert_answered(answer, f"{path} {body!r}")
         return answer
 
     def call(self, method: str, serialized: bytes) -> str:
@@ -76,10 +76,11 @@ class Server:
         return self.process.memory_info().rss / 2**20
 
 
-def assert_answered(answer: Any) -> None:
+def assert_answered(answer: Any, request: str = "") -> None:
     """It is an answer, or says in one line what is wrong with the request."""
     ANSWERS["REST", str(answer.status_code)] += 1
-    assert answer.status_code == 200 or 400 <= answer.status_code < 500, (answer.status_code, answer.text)
+    said = (answer.status_code, answer.text, request)
+    assert answer.status_code == 200 or 400 <= answer.status_code < 500, said
     if answer.status_code != 200:
         error = answer.json()["error"]
         assert error

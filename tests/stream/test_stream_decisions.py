@@ -161,6 +161,16 @@ def test_unknown_fields_are_counted_or_rejected(scorer: LocalScorer) -> None:
     assert decide(scorer, {"trip km": 1.0, "note": 1}, unknown_fields="reject", pass_through=["note"]).decided
 
 
+@pytest.mark.parametrize("depth", [100, 400, 1000])
+def test_what_is_passed_through_may_be_deep(scorer: LocalScorer, depth: int) -> None:
+    deep = b'{"trip km": 1.0, "note": %s}' % (b"[" * depth + b"]" * depth)
+    (decision,) = decisions(decide(scorer, deep, pass_through=["note"]))
+    assert str(decision["event"]["note"]).startswith("[[[[")
+    ((code, says),) = letters(decide(scorer, b'{"trip km": %s}' % (b"[" * depth + b"]" * depth)))
+    assert code == "invalid"
+    assert says.startswith("feature 'trip km': [[[[")
+
+
 @pytest.mark.parametrize("given_id", [None, "", 1.5, True, ["a"]])
 def test_an_event_without_its_id_is_rejected(scorer: LocalScorer, given_id: Any) -> None:
     ((code, says),) = letters(decide(scorer, {"trip km": 1.0, "order": given_id}, event_id="order"))
