@@ -92,6 +92,7 @@ _JOBS = min(2, os.cpu_count() or 1)
 _PRINTING = threading.Lock()
 _WIDTH = max(len(suite.name) for suite in SUITES)
 _COUNT = re.compile(r"(\d+) (passed|failed|skipped|error|errors)\b")
+_FAILURE = re.compile(r"(FAILED|ERROR) tests/")
 
 
 def main() -> int:
@@ -105,14 +106,17 @@ def main() -> int:
     _install_pytest()
     suites = [suite for suite in SUITES if suite.name in chosen]
     counts: Counter[str] = Counter()
+    failures: list[str] = []
     if options.jobs > 1 and len(suites) > 1:
         with ThreadPoolExecutor(options.jobs) as pool:
-            counts = sum(pool.map(_run_beside_others, suites), counts)
+            counts = sum(pool.map(lambda suite: _run_suite(suite, failures, beside_others=True), suites), counts)
     else:
         for suite in suites:
-            counts += _run_suite(suite)
+            counts += _run_suite(suite, failures)
     if "checks" in chosen:
-        counts += _run_checks()
+        counts += _run_checks(failures)
+    if failures:
+        print("", *failures, sep="\n")
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped", flush=True)
     return 1 if counts["failed"] or not counts["passed"] else 0
 
@@ -128,9 +132,10 @@ def _install_pytest() -> None:
     stamp.write_text(lock.read_text())
 
 
-def _run_suite(suite: Suite, prefix: str = "") -> Counter[str]:
-    """Runs a suite and shows what it prints, each line behind the prefix."""
+def _run_suite(suite: Suite, failures: list[str], beside_others: bool = False) -> Counter[str]:
+    """Runs a suite, shows what it prints (beside others, each line with the suite's name), and notes what failed."""
     began = time.monotonic()
+    prefix = f"{suite.name:<{_WIDTH}} " if beside_others else ""
     _say(f"\n── {suite.name}: {', '.join(_paths(suite))} in {suite.environment.name}\n")
     closing = ""
     with subprocess.Popen(
@@ -143,18 +148,17 @@ def _run_suite(suite: Suite, prefix: str = "") -> Counter[str]:
         assert process.stdout
         for line in process.stdout:
             closing = line if _COUNT.search(line) and " in " in line else closing
+            if _FAILURE.match(line):
+                failures.append(line.rstrip())
             _say(f"{prefix}{line}")
     counts: Counter[str] = Counter()
     for count, kind in _COUNT.findall(closing):
         counts["failed" if kind.startswith("error") else kind] += int(count)
     if process.returncode and not counts["failed"]:
         counts["failed"] += 1
+        failures.append(f"FAILED suite {suite.name}: exit code {process.returncode}")
     _say(f"── {suite.name}: {time.monotonic() - began:.0f} s\n")
     return counts
-
-
-def _run_beside_others(suite: Suite) -> Counter[str]:
-    return _run_suite(suite, f"{suite.name:<{_WIDTH}} ")
 
 
 def _say(text: str) -> None:
@@ -166,12 +170,14 @@ def _paths(suite: Suite) -> list[str]:
     return [path for path in suite.paths if (ROOT / path).is_dir()]
 
 
-def _run_checks() -> Counter[str]:
+def _run_checks(failures: list[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for name, (program, *arguments) in CHECKS:
         done = subprocess.run([str(DEV.executable.parent / program), *arguments], cwd=ROOT, check=False)
         counts["failed" if done.returncode else "passed"] += 1
         print(f"{'FAILED' if done.returncode else 'ok'}: {name}", flush=True)
+        if done.returncode:
+            failures.append(f"FAILED check {name}")
     return counts
 
 
