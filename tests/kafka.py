@@ -82,7 +82,7 @@ def observed(broker: Broker, topic: str, count: int, seconds: float = 600) -> li
             "group.id": f"observer-{uuid.uuid4().hex}",
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",
-            "fetch.wait.max.ms": 5,
+            "fetch.wait.max.ms": 100,
         }
     )
     observer.subscribe([topic])

@@ -2,10 +2,14 @@
 
 Exactly once rests on three things. Records and offsets are committed together (KIP-98). The broker takes them only from
 a member of the group's present generation (KIP-447), so that one which lost its partitions unknowingly cannot commit.
-And the transactional id is that of the instance: when it starts again, what it left open is aborted.
+And the transactional ids are those of the instance: when it starts again, what it left open is aborted.
+
+Two producers take turns. A broker answers a commit before it has ended the transaction in every partition, and until it
+has, the same producer's next one is refused, which the client tries again after 20 ms (partitions) and 100 ms (offsets).
 """
 
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +34,7 @@ _SECONDS = 30.0
 _PATIENCE_SECONDS = 120.0
 """After which a commit whose outcome is unknown is left to a new session, which the committed offsets tell."""
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
+_PRODUCERS = 2
 _ROOM_BYTES = 1_000_000  # of a message, for its headers and what a decision adds
 
 _logger = logging.getLogger("lockgate")
@@ -56,7 +61,7 @@ class Listener(Protocol):
 
 
 class Session:
-    """One consumer and one producer."""
+    """One consumer, and the producers of its transactions."""
 
     def __init__(self, stream: Stream, instance: str, look_back: int, listener: Listener) -> None:
         """Logs in.
@@ -82,8 +87,11 @@ class Session:
         self._complaint = ""
         common = properties(stream.servers) | {"error_cb": self._complain}
         with reaching(stream.servers):
-            self._producer = Producer(common | _producer_properties(stream, instance))
-            self._producer.init_transactions(_SECONDS)
+            producers = [Producer(common | _producer_properties(stream, f"{instance}-{n}")) for n in range(_PRODUCERS)]
+            for producer in producers:
+                producer.init_transactions(_SECONDS)
+            self._producers = itertools.cycle(producers)
+            self._producer = producers[0]
             self._consumer = Consumer(common | _consumer_properties(stream))
             self._consumer.subscribe(
                 [stream.input_topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke
@@ -244,6 +252,7 @@ class Session:
         ends = {partition: max(end, self._starts[partition]) for partition, end in ends.items()}
         offsets = [TopicPartition(self._stream.input_topic, partition, end) for partition, end in ends.items()]
         self._failed.clear()
+        self._producer = next(self._producers)
         try:
             self._producer.begin_transaction()
             for record in records:
