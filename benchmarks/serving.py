@@ -6,8 +6,8 @@ At half load the client counts, too: this one takes most of a core, which the se
 (github.com/tsenart/vegeta, Go) half load is also measured by it, at an even rate; and the no-op server's at half of its
 own, which shows what of the tail is the machine's.
 
-With --log it measures what the request log costs instead: two of our servers, one with a log of all requests, by
-turns under the load of all clients, so that a machine that changes meanwhile changes both.
+With --log it measures what the request log costs instead: two of our servers, one with a log of all requests, both at
+one time under half the clients each, so that whatever else the machine does strikes both.
 MODEL: a version's folder in a model store; default: the newest of examples/flights.
 """
 
@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "examples" / "flights" / "models" / "flights" / "versions"
 NAME = "flights"
 CLIENTS = 64
+ROWS = 'lockgate_rows_total{protocol="v1"}'
 
 
 @dataclass
@@ -131,37 +132,43 @@ def _measure(model: Path, seconds: float, rounds: int) -> None:
 def _measure_log(model: Path, seconds: float, rounds: int) -> None:
     body = _body(model)
     ports = {name: _free_port() for name in ("off", "on")}
-    urls = {name: f"http://127.0.0.1:{port}/v1/models/{NAME}:predict" for name, port in ports.items()}
     latencies: dict[str, list[Latency]] = {name: [] for name in ports}
-    rates: dict[str, list[float]] = {name: [] for name in ports}
+    answered: dict[str, list[float]] = {name: [] for name in ports}
     used: dict[str, list[float]] = {name: [] for name in ports}
+
+    async def load() -> list[Latency]:
+        urls = [f"http://127.0.0.1:{port}/v1/models/{NAME}:predict" for port in ports.values()]
+        loads = [_closed(url, body, CLIENTS // 2, seconds) for url in urls]
+        return [latency for latency, _ in await asyncio.gather(*loads)]
+
     with tempfile.TemporaryDirectory() as folder:
         ours = [sys.executable, "-m", "components.predictor", "--model-dir", str(model), "--model-name", NAME]
         commands = {name: [*ours, "--http-port", str(port), "--grpc-port", "0"] for name, port in ports.items()}
         commands["on"] += ["--log-uri", folder]
         with _running(commands["off"], ports["off"]) as (off, _), _running(commands["on"], ports["on"]) as (on, _):
             processes = {"off": off, "on": on}
-            for turn in range(rounds):
-                for name in ("off", "on") if turn % 2 else ("on", "off"):
-                    before = sum(processes[name].cpu_times()[:2])
-                    latency, rate = asyncio.run(_closed(urls[name], body, CLIENTS, seconds))
+            asyncio.run(load())
+            for _ in range(rounds):
+                rows = {name: _metric(port, ROWS) for name, port in ports.items()}
+                times = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
+                for name, latency in zip(ports, asyncio.run(load()), strict=True):
+                    count = _metric(ports[name], ROWS) - rows[name]
                     latencies[name].append(latency)
-                    rates[name].append(rate)
-                    # The first second, which warms up, is in the CPU time.
-                    used[name].append((sum(processes[name].cpu_times()[:2]) - before) / (rate * (seconds + 1)) * 1e6)
+                    answered[name].append(count)
+                    used[name].append((sum(processes[name].cpu_times()[:2]) - times[name]) / count * 1e6)
             dropped = _metric(ports["on"], 'lockgate_request_log_rows_total{result="dropped"}')
             written = _metric(ports["on"], 'lockgate_request_log_rows_total{result="written"}')
-    rate = {name: statistics.median(found) for name, found in rates.items()}
-    lost = statistics.median(1 - on / off for on, off in zip(rates["on"], rates["off"], strict=True))
+    lost = statistics.median(1 - on / off for on, off in zip(answered["on"], answered["off"], strict=True))
+    more = statistics.median(on / off - 1 for on, off in zip(used["on"], used["off"], strict=True))
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {rounds} rounds of {seconds:.0f} s\n")
-    print(f"| {CLIENTS} clients | log off | log on |\n|---|---|---|")
+    print(f"| {CLIENTS // 2} clients each | log off | log on |\n|---|---|---|")
     for what, cells in (
-        ("requests/s", [f"{one:,.0f}" for one in rate.values()]),
+        ("requests/s", [f"{statistics.median(one) / (seconds + 1):,.0f}" for one in answered.values()]),
         ("p50 / p99, ms", [f"{_median(one).p50:.1f} / {_median(one).p99:.1f}" for one in latencies.values()]),
         ("CPU of the server, µs a request", [f"{statistics.median(one):,.0f}" for one in used.values()]),
     ):
         print(f"| {what} | {' | '.join(cells)} |")
-    print(f"\nthroughput lost: {lost:.1%} (the median of the rounds' own; allowed: 5 %)")
+    print(f"\nmedians of the rounds' own: throughput {-lost:+.1%} (allowed: -5 %), CPU a request {more:+.1%}")
     print(f"rows written {written:,.0f}, dropped {dropped:,.0f}")
 
 

@@ -14,11 +14,11 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,13 +34,13 @@ from components.request_columns import MODEL_NAME, MODEL_VERSION, REQUEST_ID, RE
 from components.rows import MISSING_STRING, Arrays
 
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "float32": pa.float32()}
+_GATHERED_ROWS = 500
 _LONGEST_PAUSE = 60.0  # seconds between attempts to write to a storage that fails
 
 _logger = logging.getLogger("lockgate")
 
 
-@dataclass(slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     time: float
     request_id: str
     rows: int
@@ -95,9 +95,14 @@ class RequestLog:
         self._number = 0
         self._draw = random.Random()
         self._entries: deque[_Entry] = deque()
-        self._rows = 0
-        self._closed = False
-        self._changed = threading.Condition()
+        # Rows so far. Each is written by one thread only, so that an answer waits for no lock.
+        self._taken = 0
+        self._gathered = 0
+        self._settled = 0
+        self._few_rows = min(_GATHERED_ROWS, options.file_rows)
+        self._has_rows = threading.Event()
+        self._is_over = threading.Event()
+        self._is_given_up = False
         self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
         self._thread.start()
 
@@ -111,7 +116,7 @@ class RequestLog:
         start: int = 0,
         at: float | None = None,
     ) -> None:
-        """Takes an answered request, by the sample; at once, whatever the storage does.
+        """Takes an answered request, by the sample; at once, whatever the storage does. For one thread.
 
         Args:
             request_id: the client's or the server's.
@@ -128,79 +133,105 @@ class RequestLog:
             # Rows that are not logged must not stay in memory for the sake of one that is.
             arrays, outputs = (_copied(values, start, rows) for values in (arrays, outputs))
             start = 0
-        entry = _Entry(time.time() if at is None else at, request_id, rows, arrays, outputs, start, keys)
-        with self._changed:
-            if self._closed or self._rows + rows > self._options.buffer_rows:
-                self._count("dropped", rows)
-                return
-            self._entries.append(entry)
-            self._rows += rows
-            if self._rows >= self._options.file_rows:
-                self._changed.notify()
+        waiting = self._waiting + rows
+        if waiting > self._options.buffer_rows or self._is_over.is_set():
+            self._count("dropped", rows)
+            return
+        self._entries.append(_Entry(time.time() if at is None else at, request_id, rows, arrays, outputs, start, keys))
+        self._taken += rows
+        if self._taken - self._gathered >= self._few_rows:
+            self._has_rows.set()
 
     def close(self, timeout: float) -> None:
         """Writes what waits; what is not written after `timeout` seconds is dropped and counted."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._is_over.set()
+        self._has_rows.set()
         self._thread.join(timeout)
-        with self._changed:
-            left, self._rows = self._rows, 0
-            self._entries.clear()
-        if left:
-            self._count("dropped", left)
-            _logger.warning("request log: %d rows could not be written before the end", left)
+        if self._waiting:
+            self._is_given_up = True
+            self._count("dropped", self._waiting)
+            _logger.warning("request log: %d rows could not be written before the end", self._waiting)
+
+    @property
+    def _waiting(self) -> int:
+        return self._taken - self._settled
 
     def _work(self) -> None:
-        pause = 0.0
+        tables: deque[pa.Table] = deque()
+        due, pause = time.monotonic() + self._options.seconds, 0.0
         while True:
-            with self._changed:
-                deadline = time.monotonic() + (pause or self._options.seconds)
-                while not self._closed and (pause or self._rows < self._options.file_rows):
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        break
-                    self._changed.wait(left)
-                closed = self._closed
-                entries = self._first()
-            if entries:
-                pause = 0.0 if self._try_write(entries) else min(max(1.0, pause * 2), _LONGEST_PAUSE)
-            if closed and (pause or not self._entries):
+            self._wait(due - time.monotonic())
+            is_over, is_due = self._is_over.is_set(), time.monotonic() >= due
+            self._gather(tables)
+            if is_over or is_due or (self._is_file(tables) and not pause):
+                pause = self._write_all(tables, is_over or is_due, pause)
+                due = time.monotonic() + (pause or self._options.seconds)
+            if is_over and (pause or not self._entries):
                 return
 
-    def _first(self) -> list[_Entry]:
-        """Gives the oldest entries, enough for a file; they stay in the queue until they are written."""
-        chosen: list[_Entry] = []
-        rows = 0
-        for entry in self._entries:
-            if rows >= self._options.file_rows:
-                break
-            chosen.append(entry)
-            rows += entry.rows
-        return chosen
+    def _wait(self, seconds: float) -> None:
+        """Waits until some rows are there to gather, until it is over, or so long."""
+        self._has_rows.clear()
+        if self._taken - self._gathered < self._few_rows and not self._is_over.is_set() and seconds > 0:
+            self._has_rows.wait(seconds)
 
-    def _try_write(self, entries: Sequence[_Entry]) -> bool:
-        rows = sum(entry.rows for entry in entries)
+    def _gather(self, tables: deque[pa.Table]) -> None:
+        """Turns what waits into a table.
+
+        Done often, it keeps the processor's caches for answers: what they allocate lies where the last ones' was.
+        """
+        entries: list[_Entry] = []
+        rows = 0
+        while self._entries and rows < self._options.file_rows:
+            entries.append(self._entries.popleft())
+            rows += entries[-1].rows
+        if not entries:
+            return
+        self._gathered += rows
         try:
-            self._write(self._table(entries), entries[0].time)
+            tables.append(self._table(entries))
+        except Exception as error:  # serving goes on, whatever was logged
+            self._settled += rows
+            self._count("dropped", rows)
+            _logger.warning("request log: %d rows cannot be written: %s", rows, error)
+
+    def _is_file(self, tables: Iterable[pa.Table]) -> bool:
+        return sum(table.num_rows for table in tables) >= self._options.file_rows
+
+    def _write_all(self, tables: deque[pa.Table], also_few: bool, pause: float) -> float:
+        """Writes files of rows; of the last ones, too few for a file, only if told so.
+
+        Returns:
+            For how long to wait after a failure; 0: there was none.
+        """
+        while tables and (also_few or self._is_file(tables)):
+            together = [tables[0]]
+            while len(together) < len(tables) and not self._is_file(together):
+                together.append(tables[len(together)])
+            if not self._try_write(pa.concat_tables(together)):
+                return min(max(1.0, pause * 2), _LONGEST_PAUSE)
+            for _ in together:
+                tables.popleft()
+        return 0.0
+
+    def _try_write(self, table: pa.Table) -> bool:
+        try:
+            self._write(table)
         except Exception as error:  # serving goes on, whatever the storage raises
             self._count("failure", 1)
             _logger.warning(
-                "request log: %s cannot be written (%s rows wait): %s", self._options.uri, self._rows, error
+                "request log: %s cannot be written (%s rows wait): %s", self._options.uri, self._waiting, error
             )
             return False
-        with self._changed:
-            if self._rows:  # else close() gave up meanwhile and counted them as dropped
-                for _ in entries:
-                    self._entries.popleft()
-                self._rows -= rows
-        self._count("written", rows)
+        if not self._is_given_up:  # else close() counted them as dropped
+            self._settled += table.num_rows
+        self._count("written", table.num_rows)
         return True
 
-    def _write(self, table: pa.Table, first: float) -> None:
+    def _write(self, table: pa.Table) -> None:
         content = io.BytesIO()
         pq.write_table(table, content, compression="zstd")
-        at = datetime.fromtimestamp(first, UTC)
+        at: datetime = table[TIME][0].as_py()
         self._number += 1
         folder = f"{self._root}/{at:%Y-%m-%d}"
         name = f"{at:%H%M%S}-{self._writer}-{self._number:06d}.parquet"

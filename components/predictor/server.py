@@ -23,6 +23,10 @@ from components.predictor.settings import Settings
 
 _logger = logging.getLogger("lockgate")
 
+_GC_THRESHOLDS = (20_000, 20, 100)
+"""Far apart: an answered request leaves no cycles, and rows that wait for the log would be walked through again and
+again."""
+
 
 class _Repository(ModelRepository):  # type: ignore[misc]
     """Holds one model for as long as the server runs."""
@@ -117,6 +121,7 @@ class Server(ModelServer):  # type: ignore[misc]
         # What lives now lives on; without it, each full collection walks through all of TensorFlow's modules.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         if self._settings.grpc_port:
             self._grpc_server = GrpcFront(self.dataplane, self._predictor.facts.version, self._settings)
             self.servers.append(self._grpc_server.start())
