@@ -4,8 +4,8 @@ Exactly once rests on three things. Records and offsets are committed together (
 a member of the group's present generation (KIP-447), so that one which lost its partitions unknowingly cannot commit.
 And the transactional ids are those of the instance: when it starts again, what it left open is aborted.
 
-Two producers take turns. A broker answers a commit before it has ended the transaction in every partition, and until it
-has, the same producer's next one is refused, which the client tries again after 20 ms (partitions) and 100 ms (offsets).
+Two producers take turns. A broker answers a commit before it has ended the transaction in every partition. Until then
+the same producer's next one is refused, and the client tries again after 20 ms (partitions) and 100 ms (offsets).
 """
 
 import functools

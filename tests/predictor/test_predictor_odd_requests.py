@@ -116,6 +116,7 @@ def test_another_version_is_not_found_over_grpc(server: RunningServer, method: s
     assert code == grpc.StatusCode.NOT_FOUND
     assert "has no version '9'" in details
 
+
 @pytest.mark.parametrize("depth", [100, 400, 700, 1000, 100_000])
 @pytest.mark.parametrize("body", ['{"instances": %s}', '{"instances": [{"trip km": %s}]}', '{"inputs": [%s]}'])
 def test_a_value_of_any_depth_is_told_in_short(server: RunningServer, body: str, depth: int) -> None:
