@@ -1,14 +1,19 @@
 """What the server leaves behind: metrics and the request log."""
 
 import base64
+import contextlib
 import io
 import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import grpc
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +21,9 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as oip
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from tensorflow.core.example import example_pb2
 
+from components.predictor.request_log import LogOptions, RequestLog
+from components.predictor.served_model import read_facts
+from components.typical_row import arrays_of
 from tests.predictor import running
 from tests.predictor.running import RunningServer, wait_for
 
@@ -191,6 +199,47 @@ def test_a_storage_that_never_answers_does_not_hold_up_the_end(models: Path, tmp
         server.rows([ROW] * 7)
         assert server.stop() == 0
         assert "7 rows could not be written" in server.log()
+
+
+def test_rows_that_were_gathered_bit_by_bit_come_into_files_in_their_order(models: Path, tmp_path: Path) -> None:
+    with logging(models, tmp_path, file_rows=700) as (add, told):
+        for number in range(2000):
+            add(number)
+            if number % 100 == 0:
+                time.sleep(0.01)
+    files = sorted(tmp_path.rglob("*.parquet"))
+    assert [700 <= pq.read_metadata(file).num_rows < 1400 for file in files[:-1]] == [True] * (len(files) - 1)
+    assert read_log(str(tmp_path))["request_id"].to_pylist() == [str(number) for number in range(2000)]
+    assert told == {"written": 2000}
+
+
+def test_rows_that_cannot_be_written_are_dropped_and_the_log_goes_on(models: Path, tmp_path: Path) -> None:
+    with logging(models, tmp_path, file_rows=1) as (add, told):
+        add(0, colour=b"\xff")
+        wait_for(lambda: told["dropped"] == 1)
+        add(1)
+    assert read_log(str(tmp_path))["request_id"].to_pylist() == ["1"]
+    assert told == {"dropped": 1, "written": 1}
+
+
+@contextlib.contextmanager
+def logging(models: Path, folder: Path, file_rows: int) -> Iterator[tuple[Callable[..., None], Counter[str]]]:
+    """A log without a server; gives what adds a row by its number, and what was counted."""
+    facts = read_facts(str(models / "binary"))
+    told: Counter[str] = Counter()
+
+    def count(what: str, rows: int) -> None:
+        told[what] += rows
+
+    log = RequestLog(LogOptions(str(folder), 1.0, 10_000, file_rows, 60.0), facts, count)
+    outputs = {o.name: np.array([b"0"], object) if o.dtype == "string" else np.zeros(1, "f4") for o in facts.outputs}
+
+    def add(number: int, **changes: Any) -> None:
+        arrays = arrays_of([ROW], facts.spec.inputs) | {name: np.array([one], object) for name, one in changes.items()}
+        log.add(str(number), 1, arrays, outputs, {})
+
+    yield add, told
+    log.close(60)
 
 
 def read_log(uri: str) -> pa.Table:
