@@ -25,6 +25,9 @@ ABSENT = {
     "predictor": ("tensorflow_transform", "tensorflow_data_validation", "apache_beam", "sklearn"),
 }
 
+SERVICES = ("predictor", "stream", "stream/windows")
+"""What the predictor's image runs beside stages."""
+
 LOADER = Path(__file__).parent / "load_libraries.py"
 
 Built = Callable[[str], str]
@@ -113,7 +116,7 @@ def test_every_shared_library_loads(built: Built, name: str) -> None:
 def test_every_stage_finds_what_it_imports(built: Built, name: str) -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for folder in [*stages(name), *(["predictor"] if name == "predictor" else [])]
+        for folder in [*stages(name), *(SERVICES if name == "predictor" else ())]
         for path in sorted((ROOT / "components" / folder).glob("*.py"))
         if path.stem not in {"component", "__init__", "__main__"}
     ]
