@@ -1,7 +1,7 @@
 """The stream on a cluster, with the broker of manifests/kind/kafka: lost pods, a second member, window features.
 
 Needs: what test_training_on_cluster.py needs, the broker's image on the nodes (`apache/kafka`, or what the manifest is
-patched to), a storage class, and an empty namespace `kafka`, or the broker in it. Takes about 10 minutes on two cores.
+patched to), a storage class, and an empty namespace `kafka`, or the broker in it. Takes about 4 minutes on two cores.
 """
 
 from collections import Counter
