@@ -8,7 +8,6 @@ called on it, the batch is written. Both keep all columns. Give it two cores: `t
 import argparse
 import json
 import os
-import re
 import resource
 import subprocess
 import sys
@@ -92,8 +91,7 @@ def used(begun: float, cpu_before: float) -> dict[str, float]:
     return {
         "after_start": time.monotonic() - begun,
         "cpu": usage.ru_utime + usage.ru_stime - cpu_before,
-        # ru_maxrss begins with what the parent had: it is handed on through vfork and exec.
-        "peak": int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024,
+        "peak": usage.ru_maxrss * 1024,
     }
 
 

@@ -158,7 +158,7 @@ def _measure_log(model: Path, seconds: float, rounds: int) -> None:
                     used[name].append((sum(processes[name].cpu_times()[:2]) - times[name]) / count * 1e6)
             dropped = _metric(ports["on"], 'lockgate_request_log_rows_total{result="dropped"}')
             written = _metric(ports["on"], 'lockgate_request_log_rows_total{result="written"}')
-    lost = statistics.median(1 - on / off for on, off in zip(answered["on"], answered["off"], strict=True))
+    less = statistics.median(on / off - 1 for on, off in zip(answered["on"], answered["off"], strict=True))
     more = statistics.median(on / off - 1 for on, off in zip(used["on"], used["off"], strict=True))
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {rounds} rounds of {seconds:.0f} s\n")
     print(f"| {CLIENTS // 2} clients each | log off | log on |\n|---|---|---|")
@@ -168,7 +168,7 @@ def _measure_log(model: Path, seconds: float, rounds: int) -> None:
         ("CPU of the server, µs a request", [f"{statistics.median(one):,.0f}" for one in used.values()]),
     ):
         print(f"| {what} | {' | '.join(cells)} |")
-    print(f"\nmedians of the rounds' own: throughput {-lost:+.1%} (allowed: -5 %), CPU a request {more:+.1%}")
+    print(f"\nmedians of the rounds' own: throughput {less:+.1%} (allowed: -5 %), CPU a request {more:+.1%}")
     print(f"rows written {written:,.0f}, dropped {dropped:,.0f}")
 
 

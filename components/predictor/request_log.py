@@ -178,7 +178,7 @@ class RequestLog:
     def _gather(self, tables: deque[pa.Table]) -> None:
         """Turns what waits into a table.
 
-        Done often, it keeps the processor's caches for answers: what they allocate lies where the last ones' was.
+        Done often, so that what waits is a few large arrays, and no answer waits long for the interpreter's lock.
         """
         entries: list[_Entry] = []
         rows = 0
