@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,9 +26,24 @@ def open_parquet(path: Path | str, remedy: str) -> pq.ParquetFile:
             fs, name = storage.filesystem(path)
             with storage.reaching(path):
                 return pq.ParquetFile(fs.open(name, "rb"))
-        return pq.ParquetFile(path)
+        return local_parquet(path)
     except pa.ArrowException as error:
         raise _unreadable(path, error, remedy) from error
+
+
+def local_parquet(path: Path | str, **options: Any) -> pq.ParquetFile:
+    """Opens a local file, of which batches are read in memory that does not grow with the file.
+
+    Arrow would keep all that it buffers ahead (apache/arrow#39808): the compressed file, after its last batch.
+
+    Args:
+        path: of the file.
+        options: those of `pyarrow.parquet.ParquetFile`.
+
+    Raises:
+        pyarrow.ArrowException: it is no Parquet.
+    """
+    return pq.ParquetFile(path, pre_buffer=False, **options)
 
 
 def read_batches(

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from components.errors import LockgateError
+from components.parquet_files import local_parquet
 from components.settings import Stream, WindowFeatures
 from components.stream.windows.beginning import begin
 from components.window_features.values import InputColumn, Inputs
@@ -44,7 +43,7 @@ def before(split: Path, windows: WindowFeatures, columns: Mapping[str, InputColu
 def _timed(split: Path, inputs: Inputs, names: Sequence[str]) -> list[tuple[int, Row]]:
     found = []
     for part in sorted(split.glob("*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(columns=list(names)):
+        for batch in local_parquet(part).iter_batches(columns=list(names)):
             for row in batch.to_pylist():
                 time, _ = inputs.read(row)
                 if time is not None:

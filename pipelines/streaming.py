@@ -21,6 +21,7 @@ from rich.live import Live
 
 from components.errors import InputError
 from components.model_store import ModelStore
+from components.parquet_files import local_parquet
 from components.schema import columns, parse_schema
 from components.settings import Project, Stream, Task, WindowFeatures
 from components.window_features.values import InputColumn
@@ -345,7 +346,7 @@ def _rows(replay: Replay) -> Iterator[dict[str, Any]]:
     left = replay.events or sys.maxsize
     while True:
         for part in sorted(replay.split.glob("*.parquet")):
-            for batch in pq.ParquetFile(part).iter_batches(_BATCH_ROWS):
+            for batch in local_parquet(part).iter_batches(_BATCH_ROWS):
                 yield from batch.slice(0, left).to_pylist()
                 left -= batch.num_rows
                 if left <= 0:

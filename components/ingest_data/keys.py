@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from components.errors import DataRejectedError
+from components.parquet_files import local_parquet
 
 _VERIFIED = 1000
 """Of the hashes that several rows have, so many are looked up: chance makes one among billions of rows."""
@@ -82,7 +82,7 @@ class UniqueKeys:
         """Counts the rows of each key that has one of the hashes."""
         counts: Counter[tuple[object, ...]] = Counter()
         for part in parts if hashes.size else ():
-            with pq.ParquetFile(part) as file:
+            with local_parquet(part) as file:
                 for batch in file.iter_batches(columns=list(self._columns)):
                     found = np.isin(key_hashes(key_texts(batch, self._columns)), hashes)
                     keys = batch.filter(pa.array(found)).to_pydict()

@@ -22,6 +22,7 @@ from fsspec.core import strip_protocol
 from components import storage
 from components.errors import DataRejectedError, InputError
 from components.ingest_data.conversions import UnfitValueError, conform
+from components.parquet_files import local_parquet
 from components.schema import Column
 from components.settings import CsvOptions, Data
 from components.spans import SpanFile
@@ -140,7 +141,7 @@ class Reader:
                 first_row += batch.num_rows
 
     def _parquet(self, path: Path, columns: list[Column]) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path) as file:
+        with local_parquet(path) as file:
             yield from file.iter_batches(BATCH_ROWS, columns=[column.name for column in columns])
 
     def _csv(self, uri: str, path: Path, form: FileFormat, columns: list[Column]) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,6 @@ import apache_beam as beam
 import grpc
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 import tensorflow_transform.beam as tft_beam
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -18,6 +17,7 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from components.beam_options import options_of
 from components.errors import InputError, UnavailableError
+from components.parquet_files import local_parquet
 from components.rows import dtype, raw_arrays
 from components.schema import Column
 
@@ -89,7 +89,7 @@ def _explained() -> Iterator[None]:
 def read_batches(files: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yields the rows of Parquet parts in order, some at a time."""
     for file in files:
-        with pq.ParquetFile(file) as parquet:
+        with local_parquet(file) as parquet:
             yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns))
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from components.artifacts import read_manifest, split_files
 from components.errors import DataRejectedError
+from components.parquet_files import local_parquet
 
 _BATCH_ROWS = 65_536
 _BATCH_BYTES = 32 << 20
@@ -44,7 +45,7 @@ class Split:
         """
         for file in self.files:
             try:
-                with pq.ParquetFile(file, memory_map=True, read_dictionary=self.dictionaries) as parquet:
+                with local_parquet(file, memory_map=True, read_dictionary=self.dictionaries) as parquet:
                     for batch in parquet.iter_batches(self.batch_rows, columns=columns):
                         yield from _slices(batch)
             except (pa.ArrowInvalid, OSError) as error:
