@@ -127,13 +127,16 @@ def trained(folder: Path, source: Path, **stream: Any) -> Iterator[Project]:
 
 
 @contextmanager
-def deployed(project: Project, folder: Path, *components: str) -> Iterator[None]:
+def deployed(
+    project: Project, folder: Path, *components: str, patches: Sequence[dict[str, Any]] = ()
+) -> Iterator[None]:
     """Applies the suite's component `stream`, and others of its folder; the pods read models in the cluster's store.
 
     Args:
         project: whose events are decided.
         folder: for a copy of the suite.
         components: beside the stream itself, e.g. `windows`.
+        patches: what the overlay changes in them.
     """
     shutil.copytree(SUITE, folder / "suite")
     overlay = folder / "suite" / "overlays" / "mine"
@@ -151,7 +154,10 @@ def deployed(project: Project, folder: Path, *components: str) -> Iterator[None]
                 "images": [{"name": f"{images.REGISTRY}/predictor", "newTag": content_tag()}],
                 "configMapGenerator": [{"name": "lockgate-stream", "namespace": SERVED, "files": ["job.json"]}],
                 # A node may have two cores, and others on it.
-                "patches": [{"target": {"kind": "Deployment|StatefulSet"}, "patch": yaml.safe_dump([small])}],
+                "patches": [
+                    {"target": {"kind": "Deployment|StatefulSet"}, "patch": yaml.safe_dump([small])},
+                    *patches,
+                ],
             }
         )
     )

@@ -1,9 +1,11 @@
 """The stream on a cluster, with the broker of manifests/kind/kafka: lost pods, a second member, window features.
 
 Needs: what test_training_on_cluster.py needs, the broker's image on the nodes (`apache/kafka`, or what the manifest is
-patched to), a storage class, and an empty namespace `kafka`, or the broker in it. Takes about 4 minutes on two cores.
+patched to), a storage class, and an empty namespace `kafka`, or the broker in it. One test needs KEDA. Takes about 6
+minutes on two cores.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ pytestmark = [
     pytest.mark.skipif(bool(_WHY), reason=f"no cluster to test on: {_WHY}"),
 ]
 EVENTS = 3000
+SCALED_OBJECTS = "scaledobjects.keda.sh"
 START_MS = 1_767_312_000_000
 BY_CITY = {
     "time": "at",
@@ -102,6 +105,41 @@ def test_window_features_are_those_of_a_batch_through_a_lost_pod_and_a_lost_disk
     assert not rejected
     assert_each_once(decisions, EVENTS)
     assert {one["event_id"]: one["event"] for one in decisions} == of_a_batch(sent)
+
+
+def test_members_follow_the_lag_and_are_no_more_than_partitions(client: Client, tmp_path: Path) -> None:
+    if not kubectl("get", "crd", "-o=name", "--ignore-not-found", SCALED_OBJECTS).strip():
+        pytest.skip(f"no KEDA in the cluster: it has no {SCALED_OBJECTS}")
+    sent = events()
+    with streams.trained(tmp_path, write_project(tmp_path / "source") / "pipeline.yaml") as project:
+        names = streams.topics(project.name)
+        client.make(list(names.values()))
+        client.write(names["input_topic"], sent)
+        # The whole backlog would want six members; the topic has four partitions.
+        wanted = {"consumerGroup": project.name, "topic": names["input_topic"], "lagThreshold": str(EVENTS // 6)}
+        changes = [
+            {"op": "replace", "path": f"/spec/triggers/0/metadata/{name}", "value": value}
+            for name, value in wanted.items()
+        ]
+        # So little of a core that the backlog is still there when the autoscaler looks.
+        slow = {"op": "add", "path": "/spec/template/spec/containers/0/resources/limits/cpu", "value": "250m"}
+        patches = [
+            {"target": {"kind": kind}, "patch": yaml.safe_dump(patch)}
+            for kind, patch in (("ScaledObject", changes), ("Deployment", [slow]))
+        ]
+        with streams.deployed(project, tmp_path, "store", "scaling", patches=patches):
+            assert most_members(180) == 4
+            decisions = client.read(names["output_topic"], EVENTS)
+    assert_each_once(decisions, EVENTS)
+
+
+def most_members(seconds: float) -> int:
+    """Gives the greatest number of members that is asked for, within some seconds, or until there are four."""
+    most, end = 0, time.monotonic() + seconds
+    while most < 4 and time.monotonic() < end:
+        most = max(most, int(kubectl("-n", SERVED, "get", STREAM, "-o=jsonpath={.spec.replicas}")))
+        time.sleep(1)
+    return most
 
 
 def events() -> list[dict[str, Any]]:
