@@ -74,6 +74,8 @@ from components.settings.models import (
     MlpModel,
     Model,
     RandomForestModel,
+    StackModel,
+    SupervisedModel,
     WideAndDeepModel,
     wrong_kind,
 )

@@ -1,9 +1,9 @@
 """Kinds of models and their hyperparameters."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from components.settings.section import Section
 from components.settings.task import Task
@@ -79,6 +79,60 @@ class RandomForestModel(Section):
     """Share of the features that each split chooses from."""
 
 
+def _as_integers(value: Any) -> Any:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
+        return value
+    whole = [int(one) for one in values]
+    return whole if isinstance(value, list) else whole[0]
+
+
+class CustomModel(Section):
+    """The model that `build_model` of the user module returns."""
+
+    kind: Literal["custom"]
+    options: dict[str, str | int | float | bool | list[int] | list[float] | list[str]] = {}
+    """Handed to `build_model`; a whole number, or a list of such, as integers."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _whole_numbers(cls, options: Any) -> Any:
+        # Arguments travel as JSON, which does not tell 16 from 16.0; what wants a float takes an integer.
+        if not isinstance(options, dict):
+            return options
+        return {name: _as_integers(value) for name, value in options.items()}
+
+
+SupervisedModel = LinearModel | MlpModel | WideAndDeepModel | BoostedTreesModel | RandomForestModel | CustomModel
+"""A single model that learns from a label."""
+
+
+class StackModel(Section):
+    """Several models, added up: the logits of their probabilities, or a regression's distances from the mean label.
+
+    Sources: Wolpert, Stacked Generalization, Neural Networks 1992; Breiman, Stacked Regressions, Machine Learning 1996
+    (weights that are not negative).
+    """
+
+    kind: Literal["stack"]
+    members: Annotated[
+        list[Annotated[SupervisedModel, Field(discriminator="kind")]], Field(min_length=2, max_length=10)
+    ]
+    weights: list[Annotated[float, Field(ge=0, le=10)]] | None = None
+    """Of the members, in their order. Default: equal ones that add up to 1; tune_model learns them."""
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members; give one for each")
+        return self
+
+    @property
+    def shares(self) -> list[float]:
+        """The members' weights."""
+        return self.weights or [1 / len(self.members)] * len(self.members)
+
+
 class IsolationForestModel(Section):
     """Random trees that set rows apart; anomalies need few splits (Liu, Ting, Zhou, Isolation Forest, ICDM 2008).
 
@@ -136,40 +190,8 @@ class KMeansModel(Section):
     """Of the categories' columns, against those of standardized numbers."""
 
 
-def _as_integers(value: Any) -> Any:
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, float) and one.is_integer() and abs(one) < 2**53 for one in values):
-        return value
-    whole = [int(one) for one in values]
-    return whole if isinstance(value, list) else whole[0]
-
-
-class CustomModel(Section):
-    """The model that `build_model` of the user module returns."""
-
-    kind: Literal["custom"]
-    options: dict[str, str | int | float | bool | list[int] | list[float] | list[str]] = {}
-    """Handed to `build_model`; a whole number, or a list of such, as integers."""
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _whole_numbers(cls, options: Any) -> Any:
-        # Arguments travel as JSON, which does not tell 16 from 16.0; what wants a float takes an integer.
-        if not isinstance(options, dict):
-            return options
-        return {name: _as_integers(value) for name, value in options.items()}
-
-
 Model = Annotated[
-    LinearModel
-    | MlpModel
-    | WideAndDeepModel
-    | BoostedTreesModel
-    | RandomForestModel
-    | CustomModel
-    | IsolationForestModel
-    | AutoencoderModel
-    | KMeansModel,
+    SupervisedModel | StackModel | IsolationForestModel | AutoencoderModel | KMeansModel,
     Field(discriminator="kind"),
 ]
 

@@ -110,6 +110,9 @@ class Tuning(Section):
     rule: Literal["one_standard_error", "best"] = "one_standard_error"
     """one_standard_error: of those not worse than the best by more than the standard error of the difference, the one
     that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
+    stack: bool | None = None
+    """Whether a sum of several kinds competes, too, with weights learned from what they predict of the rows compared
+    on. Default: where fewer than 1,000 rows with labels to learn are drawn from, as there chance tells kinds apart."""
     prune: bool = True
     """Stop trials early that lag behind the others."""
     sampler: Literal["tpe", "random"] = "tpe"

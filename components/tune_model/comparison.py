@@ -58,6 +58,8 @@ class Comparison:
     train_rows: int
     """Of the train split."""
     folds: list[Fold]
+    rows_are_few: bool
+    """So that one part of them says little."""
 
     @functools.cached_property
     def spaces(self) -> list[Space]:
@@ -106,8 +108,9 @@ def read_comparison(experiment: Experiment) -> Comparison:
     if tuning.max_rows is not None and train_rows > tuning.max_rows:
         rows = _some(train_rows, tuning)
         examples = Examples(examples.numbers[rows], examples.categories[rows], examples.labels[rows])
-    folds = divide(examples.labels, tuning, experiment.training, _usual_folds(len(examples.labels), experiment))
-    return Comparison(spec, packing, examples, train_rows, folds)
+    usual_folds = _usual_folds(len(examples.labels), experiment)
+    folds = divide(examples.labels, tuning, experiment.training, usual_folds)
+    return Comparison(spec, packing, examples, train_rows, folds, rows_are_few=usual_folds > 1)
 
 
 def divide(labels: Matrix, tuning: Tuning, training: Training, usual_folds: int = 1) -> list[Fold]:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import optuna
 
 from components.errors import DataRejectedError, InputError, UnavailableError
+from components.models.examples import Matrix
 from components.settings import Model
 from components.tune_model.comparison import Comparison, Space, read_comparison
 from components.tune_model.measures import HIGHER_IS_BETTER, Measured, measure
 from components.tune_model.part import Part
 from components.tune_model.processes import Outcome, Runner, runner
-from components.tune_model.ranking import Entry, choose, contenders, rows
+from components.tune_model.ranking import Entry, choose, contenders, named, rows
 from components.tune_model.records import Experiment, Leaderboard, Trial, TrialResult, metric_of
 from components.tune_model.search import Search, limits
+from components.tune_model.stacking import stack
 from components.tune_model.study import Study
 from components.tune_model.trial import baseline
 
@@ -34,7 +36,7 @@ class _Started:
 
 
 class Competition:
-    """Tries candidates as they stand, then other hyperparameters of them; all, or a part of them."""
+    """Tries candidates as they stand, other hyperparameters of them, and sums of the best; all, or some of these."""
 
     def __init__(
         self, experiment: Experiment, comparison: Comparison, study: Study, places: Runner, part: Part
@@ -68,8 +70,23 @@ class Competition:
         self._in_order(self._start(model) for number, model in numbered if number in self._part)
         if self._part.is_all and not any(entry.measured for entry in self.entries):
             raise _failure([entry.result for entry in self.entries])
-        if not tuning.trials:
-            return
+        if tuning.trials:
+            self._in_order(self._draws(self._searched()))
+        if self._stacks and (stacked := stack(self.entries, self._study.predictions, self._comparison)):
+            entry = Entry(stacked.result, self._measure(stacked.predictions))
+            self.entries.append(entry)
+            self._print(entry, "from what the others predicted")
+
+    @property
+    def _stacks(self) -> bool:
+        """Whether models are added up: only where all trials are known."""
+        wanted = self._experiment.tuning.stack
+        is_wanted = self._comparison.rows_are_few if wanted is None else wanted
+        return is_wanted and self._part.is_all and not self._experiment.task.is_unsupervised
+
+    def _searched(self) -> Search:
+        """Begins the search for hyperparameters."""
+        tuning = self._experiment.tuning
         problem, _, _ = self._comparison.problem(self._comparison.folds[0], self._experiment)
         fitted = [entry.result.model for entry in self.entries if entry.measured]
         # Drawn independently, hyperparameters are the same in every part, whatever could be fitted there.
@@ -80,7 +97,7 @@ class Competition:
                 f"tuning.trials is {tuning.trials}, but no candidate has hyperparameters to draw; name some in "
                 "tuning.search, or set tuning.trials to 0"
             )
-        self._in_order(self._draws(self._search))
+        return self._search
 
     def _draws(self, search: Search) -> Iterator[_Started]:
         tuning = self._experiment.tuning
@@ -128,15 +145,19 @@ class Competition:
         is_new = started.model not in [one.result.model for one in self.entries]
         if is_new:
             self.entries.append(entry)
-        self._print(entry, isinstance(started.outcome, TrialResult) or not is_new)
+        was_done = isinstance(started.outcome, TrialResult) or not is_new
+        self._print(entry, "known from before" if was_done else f"{result.seconds:.1f} s")
 
     def _measured(self, result: TrialResult) -> Measured | None:
         if result.state != "complete":
             return None
-        labels, predictions = self._comparison.labels, self._study.predictions(result.model)
-        return measure(self._metric, self._comparison.spec.label, labels, predictions, _spaces(self._comparison))
+        return self._measure(self._study.predictions(result.model))
 
-    def _print(self, entry: Entry, was_done: bool) -> None:
+    def _measure(self, predictions: Matrix) -> Measured:
+        comparison = self._comparison
+        return measure(self._metric, comparison.spec.label, comparison.labels, predictions, _spaces(comparison))
+
+    def _print(self, entry: Entry, how_long: str) -> None:
         self._ends += 1
         result = entry.result
         if entry.measured:
@@ -144,10 +165,9 @@ class Competition:
             how = f"{self._metric} {entry.measured.value:.4f}{' (best)' if is_best else ''}"
         else:
             how = f"{'given up' if result.state == 'pruned' else 'failed'}: {result.reason}"
-        seconds = "known from before" if was_done else f"{result.seconds:.1f} s"
         everything = len(self._experiment.tuning.candidates) + self._experiment.tuning.trials
-        total = sum(number in self._part for number in range(1, everything + 1))
-        print(f"tune_model: {self._ends} of {total}: {result.model.kind}: {how}, {seconds}", flush=True)
+        total = sum(number in self._part for number in range(1, everything + 1)) + self._stacks
+        print(f"tune_model: {self._ends} of {total}: {named(result.model)}: {how}, {how_long}", flush=True)
 
 
 def compete(experiment: Experiment, studies: str, part: Part) -> tuple[Leaderboard, list[TrialResult]]:

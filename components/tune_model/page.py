@@ -7,7 +7,7 @@ from typing import Any
 
 from components.artifacts import write_whole
 from components.reports import render
-from components.settings import CustomModel, Model
+from components.settings import CustomModel, Model, StackModel
 from components.tune_model.records import Experiment, Leaderboard, Row, TrialResult
 
 _MAX_CHARTS = 6
@@ -68,7 +68,7 @@ def _charts(board: Leaderboard, results: Sequence[TrialResult]) -> list[dict[str
     best: dict[str, TrialResult] = {}
     for model in order:
         best.setdefault(model.kind, of_model[model.model_dump_json()])
-    return [_chart(one) for one in list(best.values())[:_MAX_CHARTS]]
+    return [_chart(one) for one in list(best.values())[:_MAX_CHARTS] if one.curves]
 
 
 def _chart(result: TrialResult) -> dict[str, Any]:
@@ -90,4 +90,6 @@ def _chart(result: TrialResult) -> dict[str, Any]:
 
 def _settings(model: Model) -> dict[str, Any]:
     values = model.options if isinstance(model, CustomModel) else model.model_dump(exclude={"kind"})
+    if isinstance(model, StackModel):
+        values["members"] = ", ".join(member.kind for member in model.members)
     return {name: "null" if value is None else value for name, value in values.items()}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.settings import CustomModel, KMeansModel, Model
+from components.settings import CustomModel, KMeansModel, Model, StackModel
 from components.tune_model.measures import Measured
 from components.tune_model.records import Row, TrialResult
 
@@ -54,20 +54,21 @@ def choose(ranked: Sequence[Contender], rule: Literal["one_standard_error", "bes
         It, and why it was chosen, in one sentence.
     """
     best = ranked[0]
+    name = named(best.result.model)
     metric = f"{best.measured.metric} {best.measured.value:.4f}"
     if len(ranked) == 1:
-        return best, f"{_named(best)} was chosen: no other candidate was fitted to the end ({metric})"
+        return best, f"{name} was chosen: no other candidate was fitted to the end ({metric})"
     if rule == "best":
-        return best, f"{_named(best)} was chosen: it is the best ({metric})"
+        return best, f"{name} was chosen: it is the best ({metric})"
     near = [one for one in ranked if one.behind <= one.standard_error]
     longest = _ALIKE * min(_request_ms(one) for one in near)
     chosen = next(one for one in near if _request_ms(one) <= longest)
     if chosen is best:
         why = "none within one standard error of it is clearly cheaper to serve"
-        return best, f"{_named(best)} was chosen: it is the best ({metric}), and {why}"
+        return best, f"{name} was chosen: it is the best ({metric}), and {why}"
     return chosen, (
-        f"{_named(chosen)} was chosen: its {best.measured.metric}, {chosen.measured.value:.4f}, is {chosen.behind:.4f} "
-        f"behind the best ({_named(best)}), which is within the standard error of the difference "
+        f"{named(chosen.result.model)} was chosen: its {best.measured.metric}, {chosen.measured.value:.4f}, is "
+        f"{chosen.behind:.4f} behind the best ({name}), which is within the standard error of the difference "
         f"({chosen.standard_error:.4f}), and it answers a row in {chosen.result.latency_ms:.2f} ms instead of "
         f"{best.result.latency_ms:.2f}"
     )
@@ -114,6 +115,8 @@ def hyperparameters(model: Model) -> dict[str, Any]:
     """Gives those that differ from the kind's defaults; of a custom model, its options."""
     if isinstance(model, CustomModel):
         return dict(model.options)
+    if isinstance(model, StackModel):
+        return {member.kind: share for member, share in zip(model.members, model.shares, strict=True)}
     defaults = type(model).model_validate({"kind": model.kind})
     return {
         name: value for name, value in model.model_dump(exclude={"kind"}).items() if value != getattr(defaults, name)
@@ -142,6 +145,8 @@ def _request_ms(contender: Contender) -> float:
     return contender.result.latency_ms + _REST_MS
 
 
-def _named(contender: Contender) -> str:
-    model = contender.result.model
+def named(model: Model) -> str:
+    """Names a model in a sentence."""
+    if isinstance(model, StackModel):
+        return f"{model.kind} of {' and '.join(member.kind for member in model.members)}"
     return f"{model.kind} with {model.clusters} clusters" if isinstance(model, KMeansModel) else model.kind

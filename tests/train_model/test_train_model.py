@@ -30,6 +30,7 @@ MODELS = [
     {"kind": "mlp", "hidden_units": [16, 8], "numeric_embedding": "periodic", "numeric_embedding_dim": 4},
     {"kind": "mlp", "hidden_units": [16], "numeric_embedding": "piecewise_linear", "embedding_dim": 3},
 ]
+STACK = {"kind": "stack", "members": [MODELS[0], MODELS[2]], "weights": [0.4, 0.6]}
 BUILD_MODEL = """
 import keras
 
@@ -56,7 +57,11 @@ def quality(kind: str, outputs: dict[str, Any], labels: Any) -> float:
 
 @pytest.mark.parametrize(
     ("kind", "model"),
-    [*(("binary", model) for model in MODELS), *((kind, MODELS[at]) for kind in KINDS[1:] for at in (0, 4))],
+    [
+        *(("binary", model) for model in MODELS),
+        *((kind, MODELS[at]) for kind in KINDS[1:] for at in (0, 4)),
+        *((kind, STACK) for kind in KINDS),
+    ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_every_model_learns_every_task(kind: str, model: dict[str, Any], tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ def chosen(
     part: str = "",
     **tuning: Any,
 ) -> Leaderboard:
-    """Chooses into `output`/leaderboard and `output`/report.html."""
+    """Chooses into `output`/leaderboard and `output`/report.html; by one part of the rows, and among single models."""
     given = given or project(kind)
     return select(
         str(given.transformed),
         str(given.transform_graph),
         given.task,
-        Tuning.model_validate({"candidates": candidates, "folds": 1, **tuning}),
+        Tuning.model_validate({"candidates": candidates, "folds": 1, "stack": False, **tuning}),
         Training.model_validate({**FAST, **(training or {})}),
         code,
         studies,

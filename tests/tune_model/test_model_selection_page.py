@@ -27,7 +27,8 @@ from components.settings import Task, Training, Tuning
 from components.train_model.training import parse_model, train
 from components.tune_model.selection import select
 output, *folders = sys.argv[1:]
-tuning = Tuning.model_validate({"candidates": [{"kind": "linear", "l2": 10.0}, {"kind": "nearest"}], "trials": 1})
+candidates = [{"kind": "linear", "l2": 10.0}, {"kind": "nearest"}]
+tuning = Tuning.model_validate({"candidates": candidates, "trials": 1, "stack": False})
 for kind, folder in zip(("binary", "multiclass", "regression"), folders):
     given, made = (f"{folder}/transformed", f"{folder}/graph"), f"{output}/{kind}"
     task, training = Task(type=kind, label="label"), Training(epochs=2)
@@ -47,8 +48,8 @@ def with_the_kind(root: Path) -> None:
     """Makes a copy of the code, in which the steps of the page are done."""
     shutil.copytree(ROOT / "components", root / "components")
     settings, module, line = PYTHON
-    replaced(root / "components/settings/models.py", "\nModel = Annotated[", f"\n{settings}\n\nModel = Annotated[")
-    replaced(root / "components/settings/models.py", "    | CustomModel\n", "    | NearestModel\n    | CustomModel\n")
+    union = "\nSupervisedModel = "
+    replaced(root / "components/settings/models.py", union, f"\n{settings}\n{union}NearestModel | ")
     (root / "components/models/nearest.py").write_text(module)
     kinds = root / "components/models/kinds.py"
     replaced(kinds, '    "custom": Custom(),\n', f'{line}    "custom": Custom(),\n')
