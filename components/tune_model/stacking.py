@@ -129,11 +129,8 @@ def _predictions(label: Label, sums: Matrix, mean: float) -> Matrix:
 
 
 def _result(members: Sequence[TrialResult], weights: Matrix) -> TrialResult:
-    model = StackModel(
-        kind="stack",
-        members=[member.model for member in members],
-        weights=[round(float(weight), 4) for weight in weights],
-    )
+    models, rounded = [member.model for member in members], [round(float(weight), 4) for weight in weights]
+    model = StackModel.model_validate({"kind": "stack", "members": models, "weights": rounded})
     latencies = [member.latency_ms for member in members]
     return TrialResult(
         model=model,
