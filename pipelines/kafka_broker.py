@@ -1,13 +1,11 @@
 """A Kafka broker on this machine, in KRaft mode, for tests and demonstrations. It keeps nothing safe: one node, no TLS.
 
-Standard library only, as kafka_jars.
+Standard library only, as java_archives.
 """
 
 import base64
 import contextlib
 import os
-import re
-import shutil
 import signal
 import socket
 import struct
@@ -17,8 +15,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.errors import InputError, UnavailableError
-from pipelines.kafka_jars import jars
+from components.errors import UnavailableError
+from pipelines.java_archives import archives, java
 
 JAVA_VERSION = 17
 """What Kafka 4 needs at least."""
@@ -26,25 +24,6 @@ JAVA_VERSION = 17
 _SECONDS_TO_START = 60
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 """The first request of every client: a broker that answers it takes others."""
-
-
-def java() -> str:
-    """Finds a Java that runs the broker.
-
-    Raises:
-        InputError: there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=str(Path(home, "bin")) if home else None) or shutil.which("java")
-    if found is None:
-        raise InputError(f"a local Kafka broker needs Java {JAVA_VERSION} or newer, and there is no java; install it")
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False)
-    version = re.search(r'version "(\d+)', said.stderr + said.stdout)
-    if version is None or int(version[1]) < JAVA_VERSION:
-        raise InputError(
-            f"a local Kafka broker needs Java {JAVA_VERSION} or newer; '{found}' is {version[1] if version else 'none'}"
-        )
-    return found
 
 
 class Broker:
@@ -59,7 +38,12 @@ class Broker:
         """
         self._folder = folder
         self._port, self._controller_port = _free_ports()
-        self._java = [java(), *_options(long_running), "-cp", os.pathsep.join(map(str, jars()))]
+        self._java = [
+            java("a local Kafka broker", JAVA_VERSION),
+            *_options(long_running),
+            "-cp",
+            os.pathsep.join(map(str, archives("kafka"))),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self._configuration = folder / "server.properties"
         folder.mkdir(parents=True, exist_ok=True)
