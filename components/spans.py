@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsspec.spec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from components import storage
-from components.errors import DataRejectedError, InputError
+from components.errors import DataRejectedError, InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from components.kafka_spans import OffsetRange
 
 _DIGITS = {"YYYY": 4, "MM": 2, "DD": 2, "HH": 2}
 _UNITS = ("year", "month", "day", "hour")
@@ -212,6 +215,24 @@ def _start_of(span: str, unit: str | None) -> datetime:
     return _moment_at(_ordinal(span, unit), unit or _NUMBER)
 
 
+def resolve_from_afar(source: str, window: str) -> list[SpanFile]:
+    """Lists what a window holds, as `resolve`, from where a broker may be out of reach that stages do reach.
+
+    Offsets are then taken as the window names them; that they are there is seen when they are read.
+
+    Raises:
+        InputError, DataRejectedError, UnavailableError: as of `resolve`.
+    """
+    try:
+        return resolve(source, window)
+    except UnavailableError:
+        if not (source.startswith(KAFKA) and window.startswith(_OFFSETS)):
+            raise
+        from components import kafka_spans
+
+        return _as_files(source, kafka_spans.ranges_of(window))
+
+
 def listing_digest(files: Iterable[SpanFile]) -> str:
     """Gives a SHA-256, in hex, that changes with the names, sizes and versions of the files; reads no content."""
     digest = hashlib.sha256()
@@ -224,17 +245,18 @@ def _of_topic(source: str, window: str) -> list[SpanFile]:
     """Gives a topic's partitions as if each were a file; its version is its offsets, its size the messages."""
     from components import kafka_spans  # the client is not in every image
 
-    return [
-        SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in kafka_spans.resolve(source, window)
-    ]
+    return _as_files(source, kafka_spans.resolve(source, window))
+
+
+def _as_files(source: str, ranges: "Iterable[OffsetRange]") -> list[SpanFile]:
+    return [SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in ranges]
 
 
 def _topic_before(source: str, files: Sequence[SpanFile], length: timedelta) -> list[SpanFile]:
     from components import kafka_spans
 
     ranges = [one for file in files for one in kafka_spans.ranges_of(file.version)]
-    found = kafka_spans.before(source, ranges, length)
-    return [SpanFile(f"{source}?{one}", "", one.end - one.start, str(one)) for one in found]
+    return _as_files(source, kafka_spans.before(source, ranges, length))
 
 
 class _Pattern:

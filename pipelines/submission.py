@@ -13,7 +13,7 @@ from components.model_store import ModelStore
 from components.monitoring_history import history_of
 from components.prediction_log.windows import parse_window, scheduled_window
 from components.settings import Section
-from components.spans import SpanFile, before, listing_digest, pin_data, pinned_window, resolve
+from components.spans import SpanFile, before, listing_digest, pin_data, pinned_window, resolve_from_afar
 from pipelines import compiled
 from pipelines.project import LoadedProject
 
@@ -65,7 +65,7 @@ def prepare(
     """
     settings = project.settings
     source, store_uri = project.resolve(settings.data.source), project.resolve(settings.publication.store)
-    files = resolve(source, settings.data.window)
+    files = resolve_from_afar(source, settings.data.window)
     earlier = _earlier(project, source, files)
     sections = (*SECTIONS, *_OPTIONAL) if settings.window_features else SECTIONS
     arguments: dict[str, Any] = {name: _section(getattr(settings, name)) for name in sections}
@@ -170,7 +170,7 @@ def prepare_batch(project: LoadedProject) -> Submission:
     model = _version_uri(store, batch.model, "batch.model")
     versions = {name: (version, f"batch.challengers.{name}") for name, version in batch.challengers.items()}
     source = rows_to_predict(project)
-    files = resolve(source, settings.data.window)
+    files = resolve_from_afar(source, settings.data.window)
     window = pinned_window(files)
     target = project.resolve(batch.output.target)
     earlier = _earlier(project, source, files)

@@ -55,6 +55,14 @@ admin = AdminClient({"bootstrap.servers": "kafka.kafka:9092"})
 for made in admin.create_topics([NewTopic(name, 4, 1) for name in sys.argv[1:]]).values():
     made.result(60)
 """
+_ENDS = """
+import json, sys
+from confluent_kafka import Consumer, TopicPartition
+consumer = Consumer({"bootstrap.servers": "kafka.kafka:9092", "group.id": "ends"})
+partitions = consumer.list_topics(sys.argv[1], 30).topics[sys.argv[1]].partitions
+ends = {n: consumer.get_watermark_offsets(TopicPartition(sys.argv[1], n), 30)[1] for n in sorted(partitions)}
+print(json.dumps(ends))
+"""
 
 
 class Client:
@@ -89,6 +97,10 @@ class Client:
     def write(self, topic: str, events: Sequence[dict[str, Any]]) -> None:
         """Sends events, by city."""
         self._run(_WRITE, topic, given="\n".join(map(json.dumps, events)))
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Gives the offset of the next message, by partition."""
+        return {int(partition): end for partition, end in json.loads(self._run(_ENDS, topic)).items()}
 
     def read(self, topic: str, count: int, seconds: float = 240) -> list[dict[str, Any]]:
         """Waits for so many messages, and gives all there are some seconds later."""

@@ -85,7 +85,7 @@ def test_each_event_is_decided_once_through_a_lost_pod_and_a_new_member(client: 
         assert sorted(one["price"] for one in rejected) == ["dear"] * 15
 
 
-def test_window_features_are_those_of_a_batch_through_a_lost_pod_and_a_lost_disk(
+def test_window_features_are_those_of_a_batch_through_a_lost_pod_a_lost_disk_and_a_new_member(
     client: Client, tmp_path: Path
 ) -> None:
     sent, third = events(), EVENTS // 3
@@ -99,6 +99,8 @@ def test_window_features_are_those_of_a_batch_through_a_lost_pod_and_a_lost_disk
             client.write(names["input_topic"], sent[third : 2 * third])
             client.read(names["output_topic"], 2 * third)
             streams.lose_disk(WINDOWS)
+            kubectl("-n", SERVED, "scale", WINDOWS, "--replicas=2")
+            kubectl("-n", SERVED, "rollout", "status", WINDOWS, "--timeout=300s")
             client.write(names["input_topic"], sent[2 * third :])
             decisions = client.read(names["output_topic"], EVENTS)
             rejected = client.read(names["dead_letter_topic"], 0, 10)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.errors import UnavailableError
 from pipelines import commands, submission
 from pipelines.kafka_broker import Broker
 from pipelines.project import load_project
@@ -46,6 +47,21 @@ def test_offsets_and_schema_travel_with_a_run(broker: Broker, tmp_path: Path) ->
     again = submission.prepare(load_project(tmp_path))
     assert again.arguments["data"]["window"] == "offsets 0:16..21"
     assert again.arguments["data_digest"] != prepared.arguments["data_digest"]
+
+
+def test_offsets_of_a_broker_out_of_reach_are_as_they_are_named(broker: Broker, tmp_path: Path) -> None:
+    topic = kafka.new_topic(broker, 1)
+    kafka.send(broker, topic, [{"value": b"x"} for _ in range(20)])
+    (tmp_path / "order.avsc").write_text(SCHEMA)
+    found = {}
+    for place, servers in (("here", broker.servers), ("afar", "127.0.0.1:9")):
+        settings = VALID.replace("last 2 days", "'offsets 0:5..20'") % (servers, topic)
+        (tmp_path / "pipeline.yaml").write_text(settings)
+        found[place] = submission.prepare(load_project(tmp_path)).arguments["data"] | {"source": ""}
+    assert found["here"] == found["afar"]
+    (tmp_path / "pipeline.yaml").write_text(VALID % ("127.0.0.1:9", topic))
+    with pytest.raises(UnavailableError, match="does not answer"):
+        submission.prepare(load_project(tmp_path))
 
 
 def test_a_backfill_goes_over_the_days_of_a_topic(
