@@ -112,7 +112,7 @@ class Tuning(Section):
     that is cheapest to serve (Breiman et al., Classification and Regression Trees, 1984)."""
     stack: bool | None = None
     """Whether a sum of several kinds competes, too, with weights learned from what they predict of the rows compared
-    on. Default: where fewer than 1,000 rows with labels to learn are drawn from, as there chance tells kinds apart."""
+    on. Default: where the train split has fewer than 10,000 rows, and drawn ones are compared on."""
     prune: bool = True
     """Stop trials early that lag behind the others."""
     sampler: Literal["tpe", "random"] = "tpe"

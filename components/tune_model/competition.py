@@ -81,7 +81,7 @@ class Competition:
     def _stacks(self) -> bool:
         """Whether models are added up: only where all trials are known."""
         wanted = self._experiment.tuning.stack
-        is_wanted = self._comparison.rows_are_few if wanted is None else wanted
+        is_wanted = self._comparison.may_stack if wanted is None else wanted
         return is_wanted and self._part.is_all and not self._experiment.task.is_unsupervised
 
     def _searched(self) -> Search:
