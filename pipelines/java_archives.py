@@ -1,7 +1,7 @@
 """Programs in Java: archives that the lock of a folder of `tools` names with their digests, fetched once into `.tools`.
 
-With Maven on the machine it fetches them, by its own settings; else they come by HTTPS from the repository that Maven
-would ask, or from that of LOCKGATE_MAVEN_REPOSITORY. Standard library only: tests of every environment start brokers.
+Maven fetches them, by its own settings, or they come by HTTPS from the repository that LOCKGATE_MAVEN_REPOSITORY names.
+Standard library only: tests of every environment start brokers.
 """
 
 import hashlib
@@ -19,7 +19,6 @@ from pathlib import Path
 from components.errors import InputError, UnavailableError
 from pipelines.environments import ROOT
 
-REPOSITORY = "https://repo.maven.apache.org/maven2"  # Maven's own default
 REPOSITORY_VARIABLE = "LOCKGATE_MAVEN_REPOSITORY"
 
 _SOURCES = ROOT / "tools"
@@ -36,7 +35,7 @@ def archives(program: str) -> list[Path]:
 
     Raises:
         UnavailableError: they cannot be fetched.
-        InputError: one is not what the lock says.
+        InputError: nothing is there to fetch them, or one is not what the lock says.
     """
     lock, fetched = _SOURCES / program / "jars.lock", _FETCHED / program
     wanted = _read(lock)
@@ -94,11 +93,16 @@ def _read(lock: Path) -> dict[str, str]:
 
 
 def _fetch(program: str, wanted: dict[str, str], folder: Path) -> None:
-    if REPOSITORY_VARIABLE not in os.environ and shutil.which("mvn"):
+    if repository := os.environ.get(REPOSITORY_VARIABLE, ""):
+        with ThreadPoolExecutor(_CONCURRENT_FILES) as pool:
+            list(pool.map(lambda path: _download(repository, path, folder), wanted))
+    elif shutil.which("mvn"):
         _by_maven(program, folder)
-        return
-    with ThreadPoolExecutor(_CONCURRENT_FILES) as pool:
-        list(pool.map(lambda path: _download(path, folder), wanted))
+    else:
+        raise InputError(
+            f"{program} comes from a Maven repository, and there is no mvn; install Maven, or set "
+            f"{REPOSITORY_VARIABLE} to the URL of a repository, e.g. that of Maven Central"
+        )
 
 
 def _by_maven(program: str, folder: Path) -> None:
@@ -113,8 +117,8 @@ def _by_maven(program: str, folder: Path) -> None:
         raise UnavailableError(f"Maven could not fetch {program}: {said}")
 
 
-def _download(path: str, folder: Path) -> None:
-    url = f"{os.environ.get(REPOSITORY_VARIABLE, REPOSITORY).rstrip('/')}/{path}"
+def _download(repository: str, path: str, folder: Path) -> None:
+    url = f"{repository.rstrip('/')}/{path}"
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -123,7 +127,7 @@ def _download(path: str, folder: Path) -> None:
     except (urllib.error.URLError, OSError) as error:
         raise UnavailableError(
             f"'{url}' cannot be fetched: {error}; set {REPOSITORY_VARIABLE} to a Maven repository within reach, or "
-            "install Maven with settings that lead to one"
+            "leave it out where Maven is installed"
         ) from error
 
 
