@@ -18,8 +18,6 @@ from components.tune_model.records import Experiment
 
 _SEED = 17
 _FEW, _FOLDS_OF_FEW = 1_000, 5
-_MOST_TO_STACK = 10_000
-"""Beyond, several models take long to train and to serve."""
 _FEWEST = 2
 """Rows to compare on: one has no spread."""
 
@@ -60,8 +58,6 @@ class Comparison:
     train_rows: int
     """Of the train split."""
     folds: list[Fold]
-    may_stack: bool
-    """Whether kinds are added up, where the settings do not say."""
 
     @functools.cached_property
     def spaces(self) -> list[Space]:
@@ -111,8 +107,7 @@ def read_comparison(experiment: Experiment) -> Comparison:
         rows = _some(train_rows, tuning)
         examples = Examples(examples.numbers[rows], examples.categories[rows], examples.labels[rows])
     folds = divide(examples.labels, tuning, experiment.training, _usual_folds(len(examples.labels), experiment))
-    may_stack = tuning.validation_rows == "random" and train_rows < _MOST_TO_STACK
-    return Comparison(spec, packing, examples, train_rows, folds, may_stack)
+    return Comparison(spec, packing, examples, train_rows, folds)
 
 
 def divide(labels: Matrix, tuning: Tuning, training: Training, usual_folds: int = 1) -> list[Fold]:

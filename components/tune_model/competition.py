@@ -22,6 +22,8 @@ from components.tune_model.stacking import stack
 from components.tune_model.study import Study
 from components.tune_model.trial import baseline
 
+_MOST_ROWS_TO_STACK = 10_000
+"""Where the settings do not say; beyond, several models take long to train and to serve."""
 _ERRORS = {error.label: error for error in (InputError, DataRejectedError, UnavailableError)}
 
 
@@ -80,8 +82,9 @@ class Competition:
     @property
     def _stacks(self) -> bool:
         """Whether models are added up: only where all trials are known."""
-        wanted = self._experiment.tuning.stack
-        is_wanted = self._comparison.may_stack if wanted is None else wanted
+        tuning = self._experiment.tuning
+        is_usual = tuning.validation_rows == "random" and self._comparison.train_rows < _MOST_ROWS_TO_STACK
+        is_wanted = is_usual if tuning.stack is None else tuning.stack
         return is_wanted and self._part.is_all and not self._experiment.task.is_unsupervised
 
     def _searched(self) -> Search:
